@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The C front door: the exported symbols of
+//! [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h).
+//!
+//! Raw pointers are converted here, once, and nothing else is done. `exports.c` lets the compiler
+//! check that the header has each symbol.
+
+use crate::{
+    bindings, dev_ops,
+    dpagemap::DrmPagemap,
+    dpagemap_devmem::{
+        DevmemRef,
+        DrmPagemapDevmem, //
+    },
+    migrate::{
+        self,
+        Details, //
+    },
+    mm::{
+        Folio,
+        LockedMm, //
+    },
+    zdd::Zdd,
+};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::{
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// What C wants for a [`Result`].
+fn errno(result: Result) -> c_int {
+    result.map_or_else(|err| err.to_errno(), |()| 0)
+}
+
+/// Initializes a pagemap, with one reference.
+///
+/// # Safety
+///
+/// As [`DrmPagemap::init`] says.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_init(
+    dpagemap: *mut bindings::drm_pagemap,
+    pagemap: *mut bindings::dev_pagemap,
+    drm: *mut bindings::drm_device,
+    ops: *const bindings::drm_pagemap_ops,
+) -> c_int {
+    // SAFETY: Promised by the caller.
+    errno(unsafe { DrmPagemap::init(dpagemap, pagemap, drm, ops) })
+}
+
+/// Initializes a pagemap again that its driver kept when its count was 0.
+///
+/// # Safety
+///
+/// As [`DrmPagemap::reinit`] says.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_reinit(dpagemap: *mut bindings::drm_pagemap) -> c_int {
+    // SAFETY: Promised by the caller.
+    errno(unsafe { DrmPagemap::reinit(dpagemap) })
+}
+
+/// Puts a reference on a pagemap.
+///
+/// # Safety
+///
+/// `dpagemap` must be null, or a pagemap on which the caller gives up a reference.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_put(dpagemap: *mut bindings::drm_pagemap) {
+    if let Some(dpagemap) = NonNull::new(dpagemap) {
+        // SAFETY: The caller's reference. The type is transparent.
+        drop(unsafe { ARef::from_raw(dpagemap.cast::<DrmPagemap>()) });
+    }
+}
+
+/// Initializes an allocation.
+///
+/// # Safety
+///
+/// As [`DrmPagemapDevmem::init`] says.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_devmem_init(
+    devmem: *mut bindings::drm_pagemap_devmem,
+    dev: *mut bindings::device,
+    mm: *mut bindings::mm_struct,
+    ops: *const bindings::drm_pagemap_devmem_ops,
+    dpagemap: *mut bindings::drm_pagemap,
+    size: usize,
+    fence: *mut bindings::dma_fence,
+) {
+    // SAFETY: Promised by the caller.
+    unsafe { DrmPagemapDevmem::init(devmem, dev, mm, ops, dpagemap, size, fence) };
+}
+
+/// Migrates a range to device memory; see [`to_devmem`](migrate::to_devmem::to_devmem).
+///
+/// Where that says [`EOPNOTSUPP`] because the area is not private anonymous memory, C drivers get
+/// [`EBUSY`], as they always did.
+///
+/// # Safety
+///
+/// `devmem` must be an initialized allocation whose reference the caller gives up; `mm` must have
+/// users and its mmap lock be held; `details` must be valid.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_migrate_to_devmem(
+    devmem: *mut bindings::drm_pagemap_devmem,
+    mm: *mut bindings::mm_struct,
+    start: usize,
+    end: usize,
+    details: *const bindings::drm_pagemap_migrate_details,
+) -> c_int {
+    // SAFETY: The caller gives up its reference.
+    let devmem = unsafe { DevmemRef::from_raw(NonNull::new_unchecked(devmem)) };
+    // SAFETY: Promised by the caller.
+    let mm = unsafe { LockedMm::borrowed(MmWithUser::from_raw(mm)) };
+    // SAFETY: Promised by the caller.
+    let details = unsafe {
+        Details {
+            can_migrate_same_pagemap: (*details).can_migrate_same_pagemap() != 0,
+            ..Details::with_timeslice_ms((*details).timeslice_ms)
+        }
+    };
+    let complete = devmem.can_migrate();
+
+    errno(
+        match migrate::to_devmem::to_devmem(devmem, &mm, start..end, &details) {
+            Err(err) if err == EOPNOTSUPP && complete => Err(EBUSY),
+            result => result,
+        },
+    )
+}
+
+/// Evicts an allocation; see [`to_ram`](migrate::evict::to_ram).
+///
+/// # Safety
+///
+/// `devmem` must be an initialized allocation that the caller keeps in memory.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_evict_to_ram(
+    devmem: *mut bindings::drm_pagemap_devmem,
+) -> c_int {
+    // SAFETY: Promised by the caller.
+    let devmem = unsafe { DrmPagemapDevmem::from_raw(devmem) };
+
+    errno(migrate::evict::to_ram(devmem, &mut 0))
+}
+
+/// The operations that a driver registers its zone device with.
+#[no_mangle]
+pub extern "C" fn drm_pagemap_pagemap_ops_get() -> *const bindings::dev_pagemap_ops {
+    &dev_ops::OPS
+}
+
+/// The pagemap of a device page; null if the page is not one of this layer's.
+///
+/// # Safety
+///
+/// `page` must be a page that is referenced.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_page_to_dpagemap(
+    page: *mut bindings::page,
+) -> *mut bindings::drm_pagemap {
+    // SAFETY: Promised by the caller.
+    let folio = unsafe { Folio::of_page(page) };
+
+    Zdd::of_folio(folio).map_or(ptr::null_mut(), |zdd| zdd.dpagemap().as_raw())
+}
+
+/// Has a pagemap's driver populate a range; see [`populate_mm`](migrate::populate_mm).
+///
+/// # Safety
+///
+/// `dpagemap` must be referenced, and `mm` be kept from being freed, by the caller.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_populate_mm(
+    dpagemap: *mut bindings::drm_pagemap,
+    start: usize,
+    end: usize,
+    mm: *mut bindings::mm_struct,
+    timeslice_ms: usize,
+) -> c_int {
+    // SAFETY: Promised by the caller.
+    let (dpagemap, mm) = unsafe { (DrmPagemap::from_raw(dpagemap), Mm::from_raw(mm)) };
+
+    errno(migrate::populate_mm(dpagemap, mm, start..end, timeslice_ms))
+}

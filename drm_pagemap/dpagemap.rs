@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `struct drm_pagemap`, in place.
+//!
+//! C header: [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h)
+
+use crate::{
+    bindings,
+    hold::{
+        DevHold,
+        OwnedHold, //
+    },
+    mm::{
+        Arrays,
+        Collected,
+        Pfn,
+        ZoneDevice, //
+    },
+};
+use core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
+        Refcount, //
+    },
+    types::Opaque, //
+};
+
+/// A GPU driver's additions to a zone device; `struct drm_pagemap`.
+///
+/// It lives inside one of the driver's structures, and is counted by its own `ref`: while that is
+/// above 0 the pagemap is in use, and holds its DRM device and the driver's module. At 0 the driver's
+/// `destroy` operation runs; the driver may keep the memory and
+/// [initialize it again](Self::reinit).
+///
+/// # Invariants
+///
+/// The structure is initialized. References to it exist only while its count is above 0, or while its
+/// owner keeps it in memory.
+#[repr(transparent)]
+pub struct DrmPagemap(Opaque<bindings::drm_pagemap>);
+
+// SAFETY: The fields are constant while there are references, or atomic.
+unsafe impl Send for DrmPagemap {}
+// SAFETY: As above.
+unsafe impl Sync for DrmPagemap {}
+
+// SAFETY: The count is that of the C structure; `dec_ref` lets go of the object at 0.
+unsafe impl AlwaysRefCounted for DrmPagemap {
+    fn inc_ref(&self) {
+        self.refcount().inc();
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller owns a reference, so the object is alive.
+        if unsafe { obj.as_ref() }.refcount().dec_and_test() {
+            // SAFETY: That was the last reference.
+            unsafe { Self::release(obj) };
+        }
+    }
+}
+
+impl DrmPagemap {
+    /// Wraps the C pointer.
+    ///
+    /// # Safety
+    ///
+    /// `dpagemap` must be initialized, and be referenced or kept in memory for `'a`.
+    #[inline]
+    pub unsafe fn from_raw<'a>(dpagemap: *mut bindings::drm_pagemap) -> &'a Self {
+        // SAFETY: `DrmPagemap` is transparent; the rest is promised by the caller.
+        unsafe { &*dpagemap.cast() }
+    }
+
+    /// The C pointer.
+    #[inline]
+    pub fn as_raw(&self) -> *mut bindings::drm_pagemap {
+        self.0.get()
+    }
+
+    /// Initializes `dpagemap`, with one reference. May sleep.
+    ///
+    /// [`ENOMEM`]; [`ENODEV`]: the driver's module is being unloaded. The reference is not there then.
+    ///
+    /// # Safety
+    ///
+    /// `dpagemap` must be memory for the structure. `pagemap`, `drm` and `ops` must be valid until its
+    /// last reference is gone.
+    pub unsafe fn init(
+        dpagemap: *mut bindings::drm_pagemap,
+        pagemap: *mut bindings::dev_pagemap,
+        drm: *mut bindings::drm_device,
+        ops: *const bindings::drm_pagemap_ops,
+    ) -> Result {
+        // SAFETY: The caller gives us the structure to fill in.
+        unsafe {
+            (*dpagemap).ops = ops;
+            (*dpagemap).pagemap = pagemap;
+            (*dpagemap).drm = drm;
+            (*dpagemap).cache = core::ptr::null_mut();
+            let link = &raw mut (*dpagemap).shrink_link;
+            (*link).next = link;
+            (*link).prev = link;
+            Self::reinit(dpagemap)
+        }
+    }
+
+    /// Gives an initialized structure whose count is 0 its first reference. May sleep. Errors as
+    /// [`init`](Self::init).
+    ///
+    /// # Safety
+    ///
+    /// `dpagemap` must have been initialized once, have a count of 0 or garbage, and be nobody else's now.
+    pub unsafe fn reinit(dpagemap: *mut bindings::drm_pagemap) -> Result {
+        // SAFETY: The device is valid by the requirements of `init`.
+        let hold = unsafe {
+            let drm = NonNull::new((*dpagemap).drm).ok_or(EINVAL)?;
+            DevHold::take(drm)?
+        };
+
+        // SAFETY: The caller has the structure to itself. A `kref` is just a `refcount_t`.
+        unsafe {
+            (*dpagemap).dev_hold = hold.into_raw();
+            let refs: &Refcount = &*(&raw mut (*dpagemap).ref_).cast();
+            refs.set(1);
+        }
+        Ok(())
+    }
+
+    fn refcount(&self) -> &Refcount {
+        // SAFETY: The structure is initialized. A `kref` is just a `refcount_t`, which `Refcount` wraps
+        // transparently.
+        unsafe { &*(&raw mut (*self.as_raw()).ref_).cast() }
+    }
+
+    /// A new reference, unless the count is 0.
+    pub fn get_unless_zero(&self) -> Option<ARef<Self>> {
+        use kernel::sync::atomic::Relaxed;
+
+        let refs = self.refcount().as_atomic();
+        let mut old = refs.load(Relaxed);
+
+        loop {
+            if old <= 0 {
+                return None;
+            }
+            match refs.cmpxchg(old, old + 1, Relaxed) {
+                // SAFETY: That was the increment.
+                Ok(_) => return Some(unsafe { ARef::from_raw(NonNull::from(self)) }),
+                Err(now) => old = now,
+            }
+        }
+    }
+
+    /// The last reference is gone: tells the driver, and lets go of the device. Any context.
+    ///
+    /// # Safety
+    ///
+    /// The count must have just dropped to 0.
+    unsafe fn release(this: NonNull<Self>) {
+        let raw = this.as_ptr().cast::<bindings::drm_pagemap>();
+        // SAFETY: Nobody else has a reference. The hold keeps the device and the module, so also the
+        // driver's `destroy`, until it is dropped, after which `raw` is not touched.
+        unsafe {
+            let hold = OwnedHold::from_raw((*raw).dev_hold);
+
+            (*raw).dev_hold = core::ptr::null_mut();
+            match (*(*raw).ops).destroy {
+                Some(destroy) => destroy(raw, true),
+                None => bindings::kfree(raw.cast()),
+            }
+            drop(hold);
+        }
+    }
+
+    /// The zone device whose frames are the device's memory.
+    #[inline]
+    pub fn zone_device(&self) -> &ZoneDevice {
+        // SAFETY: The provider keeps the zone device registered while the pagemap is used.
+        unsafe { ZoneDevice::from_raw((*self.as_raw()).pagemap) }
+    }
+
+    /// Whether `pgmap` is this one's zone device.
+    #[inline]
+    pub fn owns(&self, pgmap: Option<NonNull<bindings::dev_pagemap>>) -> bool {
+        pgmap.is_some_and(|pgmap| core::ptr::eq(pgmap.as_ptr(), self.zone_device().as_raw()))
+    }
+
+    /// Collects what is in use of `npages` frames from `start` on, wherever it is mapped. May sleep.
+    ///
+    /// [`EINVAL`]: the frames are not all of the pagemap's zone device.
+    pub fn collect(&self, start: Pfn, npages: usize) -> Result<Collected<'_>> {
+        if npages == 0 || !self.zone_device().contains(start, npages) {
+            return Err(EINVAL);
+        }
+
+        let mut pfns = KVVec::with_capacity(npages, GFP_KERNEL)?;
+        for i in 0..npages {
+            pfns.push(Pfn::new(start.as_usize() + i), GFP_KERNEL)?;
+        }
+        // SAFETY: Frames of a zone device, which stays registered while the pagemap is used.
+        unsafe { Collected::from_device_pfns(&pfns, Arrays::new(npages)?) }
+    }
+
+    /// Calls the driver's `populate_mm` operation.
+    ///
+    /// The range (in bytes) and the time slice are passed on as they are.
+    pub(crate) fn op_populate_mm(
+        &self,
+        mm: &crate::mm::LockedMm<'_>,
+        range: core::ops::Range<usize>,
+        timeslice_ms: usize,
+    ) -> Result {
+        // SAFETY: The operations are valid while there are references.
+        let Some(populate_mm) = (unsafe { (*(*self.as_raw()).ops).populate_mm }) else {
+            return Err(EOPNOTSUPP);
+        };
+
+        // SAFETY: The address space has users and is locked, as the operation wants.
+        kernel::error::to_result(unsafe {
+            populate_mm(
+                self.as_raw(),
+                range.start,
+                range.end,
+                mm.mm().as_raw(),
+                timeslice_ms,
+            )
+        })
+    }
+}

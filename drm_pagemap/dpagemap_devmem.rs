@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `struct drm_pagemap_devmem`, in place, and its operations.
+//!
+//! C header: [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h)
+
+use crate::{
+    bindings,
+    device_addr::DeviceAddr,
+    dpagemap::DrmPagemap,
+    mm::{
+        Arrays,
+        Collected,
+        DmaArray,
+        DmaDirection,
+        Pfn, //
+    },
+};
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    page::PAGE_SHIFT,
+    prelude::*,
+    time::Jiffies,
+    types::Opaque, //
+};
+
+/// An allocation of device memory; `struct drm_pagemap_devmem`.
+///
+/// It lives inside one of the driver's structures.
+///
+/// # Invariants
+///
+/// The structure was initialized by [`init`](Self::init), and stays in memory while the reference
+/// lasts.
+#[repr(transparent)]
+pub struct DrmPagemapDevmem(Opaque<bindings::drm_pagemap_devmem>);
+
+// SAFETY: The fields are constant after initialization, but for `timeslice_expiration`, which is
+// accessed as a whole word, `pre_migrate_fence`, which belongs to who has the `DevmemRef`, and the
+// completion, which has its own lock.
+unsafe impl Send for DrmPagemapDevmem {}
+// SAFETY: As above.
+unsafe impl Sync for DrmPagemapDevmem {}
+
+impl DrmPagemapDevmem {
+    /// Initializes the structure.
+    ///
+    /// # Safety
+    ///
+    /// `this` must be memory for the structure; the pointers must be valid as long as it is used; a
+    /// reference on `fence`, if not null, is given to it.
+    pub unsafe fn init(
+        this: *mut bindings::drm_pagemap_devmem,
+        dev: *mut bindings::device,
+        mm: *mut bindings::mm_struct,
+        ops: *const bindings::drm_pagemap_devmem_ops,
+        dpagemap: *mut bindings::drm_pagemap,
+        size: usize,
+        fence: *mut bindings::dma_fence,
+    ) {
+        // SAFETY: The caller gives us the structure to fill in.
+        unsafe {
+            bindings::drm_pagemap_helper_init_completion(&raw mut (*this).detached);
+            (*this).dev = dev;
+            (*this).mm = mm;
+            (*this).ops = ops;
+            (*this).dpagemap = dpagemap;
+            (*this).size = size;
+            (*this).timeslice_expiration = 0;
+            (*this).pre_migrate_fence = fence;
+        }
+    }
+
+    /// Wraps the C pointer.
+    ///
+    /// # Safety
+    ///
+    /// `devmem` must be initialized, and stay in memory for `'a`.
+    #[inline]
+    pub unsafe fn from_raw<'a>(devmem: *mut bindings::drm_pagemap_devmem) -> &'a Self {
+        // SAFETY: `DrmPagemapDevmem` is transparent; the rest is promised by the caller.
+        unsafe { &*devmem.cast() }
+    }
+
+    /// The C pointer.
+    #[inline]
+    pub fn as_raw(&self) -> *mut bindings::drm_pagemap_devmem {
+        self.0.get()
+    }
+
+    fn ops(&self) -> &bindings::drm_pagemap_devmem_ops {
+        // SAFETY: Valid and constant by the requirements of `init`.
+        unsafe { &*(*self.as_raw()).ops }
+    }
+
+    /// The pagemap that the memory belongs to.
+    #[inline]
+    pub fn dpagemap(&self) -> &DrmPagemap {
+        // SAFETY: Valid by the requirements of `init`.
+        unsafe { DrmPagemap::from_raw((*self.as_raw()).dpagemap) }
+    }
+
+    /// The size in bytes.
+    #[inline]
+    pub fn size(&self) -> usize {
+        // SAFETY: Constant after initialization.
+        unsafe { (*self.as_raw()).size }
+    }
+
+    /// The size in pages.
+    #[inline]
+    pub fn nr_pages(&self) -> usize {
+        self.size() >> PAGE_SHIFT
+    }
+
+    /// Whether the operations that migration can't do without are all there.
+    pub fn can_migrate(&self) -> bool {
+        let ops = self.ops();
+
+        ops.populate_devmem_pfn.is_some()
+            && ops.copy_to_devmem.is_some()
+            && ops.copy_to_ram.is_some()
+    }
+
+    /// Room for mapping `npages` pages for the allocation's device.
+    pub fn dma_array(&self, dir: DmaDirection, npages: usize) -> Result<DmaArray> {
+        // SAFETY: By the requirements of `init` the device is valid as long as the allocation is used.
+        let dev = NonNull::new(unsafe { (*self.as_raw()).dev }).ok_or(EINVAL)?;
+
+        // SAFETY: As above; mappings are undone before the migration, a use, is over.
+        unsafe { DmaArray::new(dev, dir, npages) }
+    }
+
+    /// Asks the driver for the frame numbers of all of the allocation's pages. May sleep.
+    pub fn populate_pfns(&self, npages: usize) -> Result<KVVec<Pfn>> {
+        let op = self.ops().populate_devmem_pfn.ok_or(EOPNOTSUPP)?;
+        let mut pfns = KVVec::from_elem(Pfn::default(), npages, GFP_KERNEL)?;
+
+        // SAFETY: `Pfn` is a transparent `unsigned long`, and there are `npages` of them.
+        kernel::error::to_result(unsafe { op(self.as_raw(), npages, pfns.as_mut_ptr().cast()) })?;
+        Ok(pfns)
+    }
+
+    /// Collects all of the allocation's pages, wherever they are mapped. May sleep.
+    ///
+    /// [`EINVAL`]: the driver names frames that are not of its pagemap.
+    pub fn collect(&self) -> Result<Collected<'_>> {
+        let npages = self.nr_pages();
+        let pfns = self.populate_pfns(npages)?;
+        let zone = self.dpagemap().zone_device();
+
+        if !pfns.iter().all(|&pfn| zone.contains(pfn, 1)) {
+            return Err(EINVAL);
+        }
+        // SAFETY: Frames of a zone device, which stays registered while the pagemap is used.
+        unsafe { Collected::from_device_pfns(&pfns, Arrays::new(npages)?) }
+    }
+
+    /// Has the driver copy to device memory; waits for [the fence](Self::put_fence), if there is
+    /// one. May sleep.
+    pub fn copy_to_devmem(&self, pages: &mut PageArray, addrs: &mut [DeviceAddr]) -> Result {
+        let op = self.ops().copy_to_devmem.ok_or(EOPNOTSUPP)?;
+
+        if pages.0.len() != addrs.len() {
+            return Err(EINVAL);
+        }
+        // SAFETY: Both arrays have as many entries as is said; `DeviceAddr` has the layout of the C
+        // type. The fence is the allocation's own.
+        kernel::error::to_result(unsafe {
+            op(
+                pages.0.as_mut_ptr(),
+                addrs.as_mut_ptr().cast(),
+                addrs.len(),
+                (*self.as_raw()).pre_migrate_fence,
+            )
+        })
+    }
+
+    /// Has the driver copy to RAM. May sleep.
+    pub fn copy_to_ram(&self, pages: &mut PageArray, addrs: &mut [DeviceAddr]) -> Result {
+        let op = self.ops().copy_to_ram.ok_or(EOPNOTSUPP)?;
+
+        if pages.0.len() != addrs.len() {
+            return Err(EINVAL);
+        }
+        // SAFETY: Both arrays have as many entries as is said; `DeviceAddr` has the layout of the C
+        // type.
+        kernel::error::to_result(unsafe {
+            op(
+                pages.0.as_mut_ptr(),
+                addrs.as_mut_ptr().cast(),
+                addrs.len(),
+                core::ptr::null_mut(),
+            )
+        })
+    }
+
+    /// Starts the time slice: for `jiffies` from now on, CPU faults leave the pages where they are.
+    pub fn start_timeslice(&self, jiffies: Jiffies) {
+        // SAFETY: A word that is read and written as a whole.
+        unsafe {
+            let now = bindings::drm_pagemap_helper_get_jiffies_64();
+
+            (&raw mut (*self.as_raw()).timeslice_expiration)
+                .write_volatile(now.saturating_add(jiffies as u64));
+        }
+    }
+
+    /// Whether the time slice is not over yet.
+    pub fn in_timeslice(&self) -> bool {
+        // SAFETY: A word that is read and written as a whole.
+        unsafe {
+            let now = bindings::drm_pagemap_helper_get_jiffies_64();
+
+            now < (&raw const (*self.as_raw()).timeslice_expiration).read_volatile()
+        }
+    }
+
+    /// Waits until no page refers to the allocation any more, for `timeout` jiffies at most (0: just looks).
+    /// Returns whether it is so. May sleep if `timeout` is not 0.
+    pub fn wait_detached(&self, timeout: Jiffies) -> bool {
+        // SAFETY: In bounds of the structure.
+        let detached = unsafe { &raw mut (*self.as_raw()).detached };
+
+        if timeout == 0 {
+            // SAFETY: Initialized by `init`.
+            unsafe { bindings::completion_done(detached) }
+        } else {
+            // SAFETY: As above.
+            unsafe { bindings::wait_for_completion_timeout(detached, timeout) != 0 }
+        }
+    }
+}
+
+/// The reference on an allocation that a migration consumes, and pages then share.
+///
+/// Dropping it says that no page refers to the allocation: it completes `detached` and calls the
+/// driver's release operation, after which the allocation may be gone. Any context.
+///
+/// # Invariants
+///
+/// The pointer is an initialized allocation, kept in memory at least until its release operation is called.
+pub struct DevmemRef(NonNull<bindings::drm_pagemap_devmem>);
+
+// SAFETY: See `DrmPagemapDevmem`; release may be called from any task.
+unsafe impl Send for DevmemRef {}
+// SAFETY: As above.
+unsafe impl Sync for DevmemRef {}
+
+impl DevmemRef {
+    /// Takes over the caller's reference.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own such a reference, on an initialized allocation.
+    pub unsafe fn from_raw(devmem: NonNull<bindings::drm_pagemap_devmem>) -> Self {
+        // INVARIANT: Promised by the caller.
+        Self(devmem)
+    }
+
+    /// Puts the fence that migration had to wait for, once it has.
+    pub fn put_fence(&self) {
+        // SAFETY: By the type invariant the structure is valid. Only the migration that consumes the
+        // reference gets here, once.
+        unsafe {
+            let fence = (*self.0.as_ptr()).pre_migrate_fence;
+
+            (*self.0.as_ptr()).pre_migrate_fence = core::ptr::null_mut();
+            bindings::drm_pagemap_helper_dma_fence_put(fence);
+        }
+    }
+}
+
+impl Deref for DevmemRef {
+    type Target = DrmPagemapDevmem;
+
+    fn deref(&self) -> &DrmPagemapDevmem {
+        // SAFETY: By the type invariant.
+        unsafe { DrmPagemapDevmem::from_raw(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for DevmemRef {
+    fn drop(&mut self) {
+        let raw = self.0.as_ptr();
+        let release = self.ops().devmem_release;
+
+        // SAFETY: By the type invariant the structure is valid until released, which is last.
+        unsafe {
+            bindings::complete_all(&raw mut (*raw).detached);
+            if let Some(release) = release {
+                release(raw);
+            }
+        }
+    }
+}
+
+/// Device pages for a driver's copy operation: an array of `struct page` pointers.
+pub struct PageArray(KVVec<*mut bindings::page>);
+
+impl PageArray {
+    /// `npages` entries without a page: 8 bytes each. May sleep.
+    pub fn new(npages: usize) -> Result<Self> {
+        Ok(Self(KVVec::from_elem(
+            core::ptr::null_mut(),
+            npages,
+            GFP_KERNEL,
+        )?))
+    }
+
+    /// Stores the first page of `folio` at `index`. [`EINVAL`] if that is out of bounds.
+    pub fn set(&mut self, index: usize, folio: &crate::mm::Folio) -> Result {
+        *self.0.get_mut(index).ok_or(EINVAL)? = folio.page();
+        Ok(())
+    }
+
+    /// Whether there is a page at `index`.
+    pub fn is_set(&self, index: usize) -> bool {
+        self.0.get(index).is_some_and(|page| !page.is_null())
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! DRM pagemap: moves a process's pages between system RAM and device memory.
+//!
+//! The layer augments `struct dev_pagemap`: a driver populates a range of an address space with
+//! device-private pages, and the pages come home on a CPU fault or on eviction. It offers two
+//! front doors over one engine:
+//!
+//! - the C interface of [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h), which
+//!   [`abi`] implements symbol by symbol;
+//! - Rust traits ([`PagemapOps`], [`DevmemOps`]) and types ([`Pagemap`], [`Devmem`],
+//!   [`Registration`]) with which a driver needs no `unsafe`. They build the same C ops tables.
+//!
+//! The layers, from the bottom up: [`mm`] wraps the memory management core and knows nothing of
+//! GPUs; the objects ([`zdd`], [`dpagemap`], [`dpagemap_devmem`]) wrap the C structs in place; the
+//! engine ([`migrate`]) is all safe code.
+
+mod bindings;
+
+pub mod mm;
+
+mod dev_ops;
+pub mod device_addr;
+pub mod dpagemap;
+pub mod dpagemap_devmem;
+pub mod hold;
+pub mod queue;
+pub mod zdd;
+
+pub mod migrate;
+
+pub mod abi;
+
+#[cfg(CONFIG_DRM = "y")]
+pub mod copies;
+#[cfg(CONFIG_DRM = "y")]
+pub mod devmem;
+#[cfg(CONFIG_DRM = "y")]
+pub mod devmem_ops;
+#[cfg(CONFIG_DRM = "y")]
+pub mod gate;
+#[cfg(CONFIG_DRM = "y")]
+pub mod held_pages;
+#[cfg(CONFIG_DRM = "y")]
+pub mod pagemap;
+#[cfg(CONFIG_DRM = "y")]
+pub mod pagemap_ops;
+#[cfg(CONFIG_DRM = "y")]
+pub mod registration;
+
+#[cfg(CONFIG_DRM = "y")]
+pub use crate::{
+    copies::{
+        Copies,
+        CopyRun, //
+    },
+    devmem::{
+        Devmem,
+        NewDevmem, //
+    },
+    devmem_ops::{
+        DevmemOps,
+        DevmemPfns, //
+    },
+    held_pages::HeldPages,
+    pagemap::Pagemap,
+    pagemap_ops::PagemapOps,
+    registration::Registration, //
+};
+
+use kernel::prelude::*;
+
+/// The module: nothing but the queue on which releases run.
+struct DrmPagemapModule {
+    _queue: queue::Owner,
+}
+
+impl kernel::Module for DrmPagemapModule {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self {
+            _queue: queue::Owner::new()?,
+        })
+    }
+}
+
+module! {
+    type: DrmPagemapModule,
+    name: "drm_pagemap",
+    authors: ["drm_pagemap in Rust maintainers"],
+    description: "Migration of process memory to and from device memory",
+    license: "Dual MIT/GPL",
+}

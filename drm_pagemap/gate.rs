@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! A gate that users pass until it is closed for ever.
+
+use kernel::{
+    new_condvar,
+    new_mutex,
+    prelude::*,
+    sync::{
+        CondVar,
+        Mutex, //
+    }, //
+};
+
+/// Lets users in while it is open; who closes it waits until the last one is out.
+#[pin_data]
+pub struct Gate {
+    #[pin]
+    state: Mutex<State>,
+    #[pin]
+    left: CondVar,
+}
+
+struct State {
+    closed: bool,
+    inside: usize,
+}
+
+impl Gate {
+    /// An open gate.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            state <- new_mutex!(State {
+                closed: false,
+                inside: 0,
+            }, "drm_pagemap::Gate"),
+            left <- new_condvar!("drm_pagemap::Gate"),
+        })
+    }
+
+    /// Goes in, until the pass is dropped. [`ENODEV`]: the gate is closed. May sleep, shortly.
+    pub fn enter(&self) -> Result<Pass<'_>> {
+        let mut state = self.state.lock();
+
+        if state.closed {
+            return Err(ENODEV);
+        }
+        state.inside += 1;
+        Ok(Pass(self))
+    }
+
+    /// Closes the gate, and waits until nobody is inside. May sleep.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+
+        state.closed = true;
+        while state.inside > 0 {
+            self.left.wait(&mut state);
+        }
+    }
+}
+
+/// Proof of being inside a [`Gate`].
+pub struct Pass<'a>(&'a Gate);
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+
+        state.inside -= 1;
+        if state.inside == 0 {
+            self.0.left.notify_all();
+        }
+    }
+}

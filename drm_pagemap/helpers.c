@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * The bodies of helpers.h. No logic here: each one is a single call.
+ */
+
+#include <linux/completion.h>
+#include <linux/dma-fence.h>
+#include <linux/dma-mapping.h>
+#include <linux/gfp.h>
+#include <linux/jiffies.h>
+#include <linux/mm.h>
+#include <linux/mmap_lock.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/workqueue.h>
+
+#include <drm/drm_device.h>
+#include <drm/drm_drv.h>
+
+#include "helpers.h"
+
+struct page *drm_pagemap_helper_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+unsigned long drm_pagemap_helper_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+bool drm_pagemap_helper_folio_trylock(struct folio *folio)
+{
+	return folio_trylock(folio);
+}
+
+void drm_pagemap_helper_folio_put(struct folio *folio)
+{
+	folio_put(folio);
+}
+
+int drm_pagemap_helper_folio_ref_count(const struct folio *folio)
+{
+	return folio_ref_count(folio);
+}
+
+struct folio *drm_pagemap_helper_vma_alloc_folio(gfp_t gfp, int order,
+						 struct vm_area_struct *vma,
+						 unsigned long addr)
+{
+	return vma_alloc_folio(gfp, order, vma, addr);
+}
+
+struct folio *drm_pagemap_helper_folio_alloc(gfp_t gfp, unsigned int order)
+{
+	return folio_alloc(gfp, order);
+}
+
+void drm_pagemap_helper_zone_device_folio_init(struct folio *folio,
+					       struct dev_pagemap *pgmap,
+					       unsigned int order)
+{
+	zone_device_folio_init(folio, pgmap, order);
+}
+
+void drm_pagemap_helper_mmap_assert_locked(const struct mm_struct *mm)
+{
+	mmap_assert_locked(mm);
+}
+
+bool drm_pagemap_helper_vma_is_anonymous(struct vm_area_struct *vma)
+{
+	return vma_is_anonymous(vma);
+}
+
+u64 drm_pagemap_helper_get_jiffies_64(void)
+{
+	return get_jiffies_64();
+}
+
+void drm_pagemap_helper_init_completion(struct completion *done)
+{
+	init_completion(done);
+}
+
+bool drm_pagemap_helper_dma_mapping_error(struct device *dev,
+					  dma_addr_t addr)
+{
+	return dma_mapping_error(dev, addr);
+}
+
+void drm_pagemap_helper_dma_fence_put(struct dma_fence *fence)
+{
+	dma_fence_put(fence);
+}
+
+struct module *drm_pagemap_helper_drm_module(struct drm_device *drm)
+{
+	return drm->driver->fops->owner;
+}
+
+bool drm_pagemap_helper_drm_try_module_get(struct drm_device *drm)
+{
+	return try_module_get(drm->driver->fops->owner);
+}
+
+void drm_pagemap_helper_drm_module_put(struct module *owner)
+{
+	module_put(owner);
+}
+
+struct device *drm_pagemap_helper_drm_parent(struct drm_device *drm)
+{
+	return drm->dev;
+}
+
+void drm_pagemap_helper_init_work(struct work_struct *work, work_func_t func)
+{
+	INIT_WORK(work, func);
+}
+
+struct workqueue_struct *drm_pagemap_helper_alloc_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, name);
+}

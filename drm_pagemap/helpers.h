@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * What Rust can't call by itself: inline functions and macros of the kernel's
+ * headers, each under its own name with the prefix drm_pagemap_helper_.
+ */
+#ifndef _DRM_PAGEMAP_HELPERS_H_
+#define _DRM_PAGEMAP_HELPERS_H_
+
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/types.h>
+
+struct drm_device;
+
+struct page *drm_pagemap_helper_pfn_to_page(unsigned long pfn);
+unsigned long drm_pagemap_helper_page_to_pfn(const struct page *page);
+bool drm_pagemap_helper_folio_trylock(struct folio *folio);
+void drm_pagemap_helper_folio_put(struct folio *folio);
+int drm_pagemap_helper_folio_ref_count(const struct folio *folio);
+struct folio *drm_pagemap_helper_vma_alloc_folio(gfp_t gfp, int order,
+						 struct vm_area_struct *vma,
+						 unsigned long addr);
+struct folio *drm_pagemap_helper_folio_alloc(gfp_t gfp, unsigned int order);
+void drm_pagemap_helper_zone_device_folio_init(struct folio *folio,
+					       struct dev_pagemap *pgmap,
+					       unsigned int order);
+void drm_pagemap_helper_mmap_assert_locked(const struct mm_struct *mm);
+bool drm_pagemap_helper_vma_is_anonymous(struct vm_area_struct *vma);
+u64 drm_pagemap_helper_get_jiffies_64(void);
+void drm_pagemap_helper_init_completion(struct completion *done);
+bool drm_pagemap_helper_dma_mapping_error(struct device *dev,
+					  dma_addr_t addr);
+void drm_pagemap_helper_dma_fence_put(struct dma_fence *fence);
+bool drm_pagemap_helper_drm_try_module_get(struct drm_device *drm);
+void drm_pagemap_helper_drm_module_put(struct module *owner);
+struct module *drm_pagemap_helper_drm_module(struct drm_device *drm);
+struct device *drm_pagemap_helper_drm_parent(struct drm_device *drm);
+void drm_pagemap_helper_init_work(struct work_struct *work,
+				  work_func_t func);
+struct workqueue_struct *drm_pagemap_helper_alloc_workqueue(const char *name);
+
+#endif

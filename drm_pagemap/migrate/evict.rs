@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! A driver wants its device memory back.
+
+use crate::{
+    dpagemap::DrmPagemap,
+    dpagemap_devmem::DrmPagemapDevmem,
+    migrate::home::bring_home,
+    mm::{
+        Pfn,
+        RamPolicy, //
+    },
+    zdd::Zdd,
+};
+use kernel::{
+    prelude::*,
+    sync::aref::ARef,
+    time::msecs_to_jiffies, //
+};
+
+/// How often an eviction is tried.
+const TRIES: usize = 3;
+
+/// How long an eviction waits for passing references on pages that it has emptied, in milliseconds a
+/// try.
+const PASSING_MS: u32 = 10;
+
+/// Moves all pages of `devmem` to RAM, and sees to it that the allocation is released.
+///
+/// Looks at physical pages only, so it works wherever they are mapped, in any number of processes,
+/// also when the address space that they were migrated from is gone. Takes no mmap lock. May sleep. The
+/// caller must keep `devmem` in memory. `moved` is raised by the number of pages that were moved, also
+/// if it fails in the end.
+///
+/// # Errors
+///
+/// [`EBUSY`]: some pages are pinned or locked for longer. [`ENOMEM`], [`EFAULT`] (a page can't be mapped
+/// for the device), and what the driver's operations say. What could not be moved stays in device
+/// memory, intact.
+pub fn to_ram(devmem: &DrmPagemapDevmem, moved: &mut usize) -> Result {
+    let mut result = Ok(());
+
+    for _ in 0..TRIES {
+        if devmem.wait_detached(0) {
+            return Ok(());
+        }
+        result = once(devmem).map(|pages| *moved += pages);
+        // The completion is there at once, unless somebody else has a passing reference on a page.
+        if devmem.wait_detached(msecs_to_jiffies(PASSING_MS)) {
+            return Ok(());
+        }
+    }
+    result.and(Err(EBUSY))
+}
+
+fn once(devmem: &DrmPagemapDevmem) -> Result<usize> {
+    let pages = devmem.collect()?;
+
+    // Pages of another allocation may be there only if the driver has reused its memory already.
+    let Some(zdd) = pages
+        .steps()
+        .filter_map(|step| step.folio().and_then(Zdd::of_folio))
+        .find(|zdd| core::ptr::eq::<DrmPagemapDevmem>(&**zdd.devmem(), devmem))
+        .map(ARef::from)
+    else {
+        return Ok(0);
+    };
+
+    bring_home(pages, &zdd, |_| RamPolicy::Any)
+}
+
+/// Moves to RAM whatever is in use of `npages` frames of `dpagemap` from `start` on, of all allocations.
+///
+/// Best effort, for a device that goes away: returns whether all that was found has moved. May sleep.
+pub fn frames_to_ram(dpagemap: &DrmPagemap, start: Pfn, npages: usize) -> Result<bool> {
+    /// Pages at a time, which bounds the memory it takes.
+    const CHUNK: usize = 512;
+
+    let mut all = true;
+    let mut done = 0;
+
+    while done < npages {
+        let nr = CHUNK.min(npages - done);
+        let start = Pfn::new(start.as_usize() + done);
+
+        // One allocation a pass.
+        loop {
+            let pages = dpagemap.collect(start, nr)?;
+            let Some(zdd) = pages
+                .steps()
+                .filter_map(|step| step.folio())
+                .filter(|folio| !Zdd::is_retired(folio))
+                .find_map(Zdd::of_folio)
+                .map(ARef::from)
+            else {
+                break;
+            };
+
+            if bring_home(pages, &zdd, |_| RamPolicy::Any)? == 0 {
+                all = false;
+                break;
+            }
+        }
+        done += nr;
+    }
+    Ok(all)
+}

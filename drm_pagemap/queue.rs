@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The module's work queue, for what may have to be done where sleeping is not allowed.
+//!
+//! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+//!
+//! The last reference on a device page can be dropped in any context; what follows from it
+//! (a driver's release callback, putting the DRM device and its module) may sleep. Such work is
+//! queued here. The queue is destroyed, and so waited for, when this module is unloaded, and each
+//! work item is run by code of this module, which drops what keeps the driver's module loaded
+//! only after the driver's part has returned.
+
+use crate::bindings;
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    types::Opaque, //
+};
+
+/// Address of the queue, 0 before the module is initialized.
+static QUEUE: Atomic<usize> = Atomic::new(0);
+
+/// What keeps the queue; there is one, in the module.
+pub struct Owner(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A work queue may be used and destroyed by any thread.
+unsafe impl Send for Owner {}
+// SAFETY: As above.
+unsafe impl Sync for Owner {}
+
+impl Owner {
+    /// Makes the queue. May sleep.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: The name is a static string.
+        let queue =
+            unsafe { bindings::drm_pagemap_helper_alloc_workqueue(c"drm_pagemap".as_char_ptr()) };
+        let queue = NonNull::new(queue).ok_or(ENOMEM)?;
+
+        QUEUE.store(queue.as_ptr() as usize, Relaxed);
+        Ok(Self(queue))
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // SAFETY: Nobody can queue any more: all users of the module's symbols are gone. This runs
+        // what is still queued, and waits for it.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+        QUEUE.store(0, Relaxed);
+    }
+}
+
+fn raw() -> *mut bindings::workqueue_struct {
+    ptr::with_exposed_provenance_mut(QUEUE.load(Relaxed))
+}
+
+/// Waits until all that is queued now has been done. Must not be called from the queue itself. May sleep.
+pub fn flush() {
+    // SAFETY: The queue exists as long as code of this module can be called.
+    unsafe { bindings::__flush_workqueue(raw()) };
+}
+
+/// A work item, embedded in the object that it is for.
+#[repr(transparent)]
+pub struct Work(Opaque<bindings::work_struct>);
+
+impl Work {
+    /// A work item that calls `func`.
+    ///
+    /// `func` gets the address of this very item.
+    pub(crate) fn new(
+        func: unsafe extern "C" fn(*mut bindings::work_struct),
+    ) -> impl PinInit<Self> {
+        let init = move |slot: *mut Self| {
+            // SAFETY: `slot` is memory for a work item, which is pinned.
+            unsafe { init_work(slot, func) };
+            Ok::<(), core::convert::Infallible>(())
+        };
+
+        // SAFETY: The closure initializes the item.
+        unsafe { pin_init::pin_init_from_closure(init) }
+    }
+
+    /// Queues the item. Any context.
+    ///
+    /// # Safety
+    ///
+    /// The object that the item is embedded in must live until `func` has been called, and `func`
+    /// be sound to call once from the queue.
+    // Not inlined: drivers' crates instantiate callers of this, and can't reach the helper.
+    #[inline(never)]
+    pub(crate) unsafe fn enqueue(&self) {
+        // SAFETY: The item is initialized, and lives as long as needed by the caller's promise.
+        let queued = unsafe {
+            bindings::queue_work_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
+                raw(),
+                self.0.get(),
+            )
+        };
+        debug_assert!(queued);
+    }
+}
+
+/// `INIT_WORK()`. Not inlined: see [`Work::enqueue`].
+///
+/// # Safety
+///
+/// `work` must be memory for a work item.
+#[inline(never)]
+unsafe fn init_work(work: *mut Work, func: unsafe extern "C" fn(*mut bindings::work_struct)) {
+    // SAFETY: Promised by the caller.
+    unsafe { bindings::drm_pagemap_helper_init_work(work.cast(), Some(func)) };
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Zone device data: what a device page knows of its allocation.
+//!
+//! Every page that was migrated to an allocation shares one reference-counted [`Zdd`], found through
+//! `zone_device_data`. When the last of those pages is free, the allocation is released.
+
+use crate::{
+    bindings, dev_ops,
+    dpagemap::DrmPagemap,
+    dpagemap_devmem::DevmemRef,
+    mm::{
+        Folio,
+        LockedFolio,
+        Pfn, //
+    },
+};
+use core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
+        Refcount, //
+    }, //
+};
+
+/// Zone device data; `struct drm_pagemap_zdd`.
+///
+/// # Invariants
+///
+/// Instances live in a `KBox` that belongs to the reference count.
+pub struct Zdd {
+    refs: Refcount,
+    // In this order: the allocation's release operation may need the pagemap.
+    devmem: DevmemRef,
+    dpagemap: ARef<DrmPagemap>,
+}
+
+// SAFETY: By the type invariant instances are counted, and freed when the count is 0.
+unsafe impl AlwaysRefCounted for Zdd {
+    #[inline]
+    fn inc_ref(&self) {
+        self.refs.inc();
+    }
+
+    #[inline]
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller owns a reference, so the object is alive.
+        if unsafe { obj.as_ref() }.refs.dec_and_test() {
+            // SAFETY: By the type invariant it is in a box; that was the last reference.
+            drop(unsafe { KBox::from_raw(obj.as_ptr()) });
+        }
+    }
+}
+
+/// Low bit of `zone_device_data`, beside the pointer: the folio's contents were migrated away, so what
+/// it holds is stale.
+const FLAG_MIGRATED: usize = bindings::ZDD_FLAG_MIGRATED;
+
+kernel::static_assert!(core::mem::align_of::<Zdd>() > FLAG_MIGRATED);
+
+impl Zdd {
+    /// Wraps the allocation's reference. May sleep.
+    ///
+    /// On [`ENOMEM`] the allocation is released.
+    pub fn new(devmem: DevmemRef) -> Result<ARef<Self>> {
+        let dpagemap = devmem.dpagemap().into();
+        let zdd = KBox::new(
+            Self {
+                refs: Refcount::new(1),
+                devmem,
+                dpagemap,
+            },
+            GFP_KERNEL,
+        )?;
+
+        // SAFETY: The box is given up for the one reference that the count starts with; boxes are
+        // not null.
+        Ok(unsafe { ARef::from_raw(NonNull::new_unchecked(KBox::into_raw(zdd))) })
+    }
+
+    /// The allocation.
+    #[inline]
+    pub fn devmem(&self) -> &DevmemRef {
+        &self.devmem
+    }
+
+    /// The pagemap of the allocation's pages.
+    #[inline]
+    pub fn dpagemap(&self) -> &DrmPagemap {
+        &self.dpagemap
+    }
+
+    /// Whether both are the same.
+    #[inline]
+    pub fn is(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+    }
+
+    /// Takes `1 << order` free device frames from `pfn` on into use as a folio of this allocation.
+    ///
+    /// Errors as [`ZoneDevice::init_folio`](crate::mm::ZoneDevice::init_folio).
+    #[inline]
+    pub fn attach(this: &ARef<Self>, pfn: Pfn, order: u32) -> Result<LockedFolio> {
+        // SAFETY: `folio_free()` below is the callback of all pagemaps, and finds the reference that
+        // is made here. The frames are the allocation's, which its driver gave to no one else.
+        unsafe {
+            this.dpagemap
+                .zone_device()
+                .init_folio(pfn, order, || ARef::into_raw(this.clone()).as_ptr().cast())
+        }
+    }
+
+    /// The data of a folio that this layer migrated to device memory.
+    ///
+    /// [`None`] for folios of RAM, and for those of devices that use another layer.
+    #[inline]
+    pub fn of_folio(folio: &Folio) -> Option<&Self> {
+        if !dev_ops::is_ours(folio) {
+            return None;
+        }
+        // SAFETY: In folios of our zone devices the word is what `attach` put there, with a reference
+        // that belongs to the folio, which outlives the borrow.
+        NonNull::new(data_ptr(folio)).map(|zdd| unsafe { zdd.as_ref() })
+    }
+
+    /// Notes that the folio's contents have been migrated away.
+    ///
+    /// Does nothing to folios that this layer doesn't manage. The caller should have the folio's lock.
+    #[inline]
+    pub fn retire(folio: &Folio) {
+        if !dev_ops::is_ours(folio) {
+            return;
+        }
+        let data = folio
+            .zone_device_data()
+            .map_addr(|addr| addr | FLAG_MIGRATED);
+
+        // SAFETY: A device-private folio of ours. The pointer in the word stays what it is.
+        unsafe { folio.set_zone_device_data(data) };
+    }
+
+    /// Whether the folio's contents have been migrated away.
+    #[inline]
+    pub fn is_retired(folio: &Folio) -> bool {
+        dev_ops::is_ours(folio) && folio.zone_device_data().addr() & FLAG_MIGRATED != 0
+    }
+
+    /// The last reference on a device folio is gone: drops the folio's reference on its data. Any context.
+    ///
+    /// # Safety
+    ///
+    /// `folio` must be a free device-private folio that [`attach`](Self::attach) made.
+    pub(crate) unsafe fn folio_free(folio: &Folio) {
+        if let Some(zdd) = NonNull::new(data_ptr(folio)) {
+            // SAFETY: Nobody else looks at a free folio's data.
+            unsafe { folio.set_zone_device_data(core::ptr::null_mut()) };
+            // SAFETY: The reference that `attach` or `folio_split` gave to the folio.
+            drop(unsafe { ARef::from_raw(zdd) });
+        }
+    }
+
+    /// A device folio was split: `new` is a part of what `old` was. Any context.
+    ///
+    /// # Safety
+    ///
+    /// Both must be locked device-private folios, of which `old` has data that [`attach`](Self::attach) gave it.
+    pub(crate) unsafe fn folio_split(old: &Folio, new: &Folio) {
+        // SAFETY: The first word of a zone device folio is its `pgmap`; the caller has both folios.
+        unsafe {
+            (*new.as_raw())
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .pgmap = (*old.as_raw())
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .pgmap;
+        }
+        if let Some(zdd) = NonNull::new(data_ptr(old)) {
+            // SAFETY: The old folio's reference keeps it alive; the new one gets a reference of its own.
+            unsafe {
+                zdd.as_ref().inc_ref();
+                new.set_zone_device_data(old.zone_device_data());
+            }
+        }
+    }
+}
+
+/// The pointer in a device folio's data, without the flag.
+#[inline]
+fn data_ptr(folio: &Folio) -> *mut Zdd {
+    folio
+        .zone_device_data()
+        .map_addr(|addr| addr & !FLAG_MIGRATED)
+        .cast()
+}
