@@ -3,8 +3,7 @@
 //! The C front door: the exported symbols of
 //! [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h).
 //!
-//! Raw pointers are converted here, once, and nothing else is done. `exports.c` lets the compiler
-//! check that the header has each symbol.
+//! Raw pointers are converted here, once, and nothing else is done.
 
 use crate::{
     bindings, dev_ops,
@@ -34,6 +33,47 @@ use kernel::{
     },
     prelude::*,
     sync::aref::ARef, //
+};
+
+/// Lets the compiler compare each function below with the prototype that bindgen read in the header:
+/// the elements of an array have one type.
+const _: () = {
+    let _ = [
+        bindings::drm_pagemap_init as unsafe extern "C" fn(_, _, _, _) -> _,
+        drm_pagemap_init,
+    ];
+    let _ = [
+        bindings::drm_pagemap_reinit as unsafe extern "C" fn(_) -> _,
+        drm_pagemap_reinit,
+    ];
+    let _ = [
+        bindings::drm_pagemap_put as unsafe extern "C" fn(_),
+        drm_pagemap_put,
+    ];
+    let _ = [
+        bindings::drm_pagemap_devmem_init as unsafe extern "C" fn(_, _, _, _, _, _, _),
+        drm_pagemap_devmem_init,
+    ];
+    let _ = [
+        bindings::drm_pagemap_migrate_to_devmem as unsafe extern "C" fn(_, _, _, _, _) -> _,
+        drm_pagemap_migrate_to_devmem,
+    ];
+    let _ = [
+        bindings::drm_pagemap_evict_to_ram as unsafe extern "C" fn(_) -> _,
+        drm_pagemap_evict_to_ram,
+    ];
+    let _ = [
+        bindings::drm_pagemap_pagemap_ops_get as unsafe extern "C" fn() -> _,
+        drm_pagemap_pagemap_ops_get,
+    ];
+    let _ = [
+        bindings::drm_pagemap_page_to_dpagemap as unsafe extern "C" fn(_) -> _,
+        drm_pagemap_page_to_dpagemap,
+    ];
+    let _ = [
+        bindings::drm_pagemap_populate_mm as unsafe extern "C" fn(_, _, _, _, _) -> _,
+        drm_pagemap_populate_mm,
+    ];
 };
 
 /// What C wants for a [`Result`].

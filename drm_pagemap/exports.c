@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * The exported symbols. The C ones are defined in abi.rs; including the real
- * header here lets the compiler see each prototype, and the licence class of
- * each export is the one that C's drm_pagemap.c gives it. The Rust ones, for
- * Rust drivers, are all that the crate defines, listed by Kbuild.
+ * The exported symbols. The C ones are defined in abi.rs, which compares them
+ * with the prototypes of the header; the licence class of each is the one that
+ * C's drm_pagemap.c gives it. The Rust ones, for Rust drivers, are all that the
+ * crate defines, listed by Kbuild.
  */
 
 #include <linux/export.h>
