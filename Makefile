@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# For people; kbuild reads Kbuild. `make help` says what there is.
+
+.DEFAULT_GOAL := modules
+
+# These are for us and not for the makes that we start.
+MAKEOVERRIDES :=
+export V KUNIT_FILTER CLIPPY INSTALL_MOD_PATH
+export DRM_PAGEMAP_SIZE := $(SIZE)
+export DRM_PAGEMAP_VRAM := $(VRAM)
+export DRM_PAGEMAP_CPUS := $(CPUS)
+kernel := $(if $(filter-out 0 n,$(DEBUG)),debug,lab)
+export DRM_PAGEMAP_KERNEL := $(kernel)
+
+ifdef KDIR
+
+# Somebody's own kernel tree: built here, with this machine's compilers.
+kbuild-llvm := $(or $(LLVM),$(shell grep -qs '^CONFIG_CC_IS_CLANG=y' $(if $(O),$(KDIR),$(KDIR))/.config && echo 1))
+kbuild := $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(kbuild-llvm),LLVM=$(kbuild-llvm)) \
+	$(if $(O),MO=$(abspath $(O))) $(if $(V),V=$(V)) $(if $(CLIPPY),CLIPPY=$(CLIPPY))
+
+modules modules_install clean rust-analyzer:
+	$(if $(and $(O),$(filter $@,modules)),@mkdir -p $(O))
+	+$(kbuild) $@
+
+else
+
+modules:
+	@scripts/modules $(kernel)
+	@echo "The modules are in $$(scripts/where modules/$(kernel))"
+
+modules_install:
+	@test -n "$(INSTALL_MOD_PATH)" || { echo "error: these modules are for the lab kernel, not for this machine's:" \
+		"say where with INSTALL_MOD_PATH=, or build for a kernel of your own with KDIR=" >&2; exit 1; }
+	@scripts/modules $(kernel) modules modules_install
+
+clean:
+	@scripts/clean
+
+rust-analyzer:
+	@scripts/rust-analyzer $(kernel)
+
+endif
+
+run shell:
+	@scripts/run $(subst run,demo,$@)
+
+test:
+	@scripts/run-tests $(PARTS)
+
+stock:
+	@scripts/run-tests stock
+
+rustfmt:
+	@scripts/format
+
+rustfmtcheck:
+	@scripts/format --check
+
+clippy:
+	@CLIPPY=1 scripts/modules $(kernel)
+	@scripts/device clippy --all-targets -- -D warnings
+
+checkpatch:
+	@scripts/checkpatch
+
+shellcheck:
+	@scripts/in-toolbox sh -c 'cd scripts && shellcheck $$(grep -lE "^#!.*(bash|/sh)$$|^# shellcheck shell" * guest/* 2>/dev/null)'
+
+toolbox:
+	@scripts/toolbox
+
+distclean:
+	@scripts/clean all
+
+define help_text
+Builds:
+  modules          the kernel modules (default)
+  modules_install  install them under INSTALL_MOD_PATH=
+  clean            remove what was built; toolbox and kernels stay
+  distclean        remove the toolbox, the kernels and all else in the cache
+
+Runs, in QEMU:
+  run              the demo: a process's pages move through the emulated GPU
+  test             everything: unit tests, KUnit, system tests, Debian's kernel
+  stock            the last of these alone: the module on Debian's own kernel
+  shell            a shell in the guest, with the modules loaded
+
+Checks:
+  clippy rustfmt rustfmtcheck checkpatch shellcheck rust-analyzer
+
+Variables:
+  KDIR=DIR         build against this kernel tree, on this machine, without the toolbox
+  O=DIR            with KDIR: put what is built there instead of here
+  V=1              show the commands of the kernel's build
+  DEBUG=1          the debug kernel: KASAN, lockdep, kmemleak, DMA debug, ...
+  SIZE=64M         of the demo's buffer
+  VRAM=256M        of the emulated GPU
+  CPUS=2           of the guest
+  PARTS="..."      of the tests: device kunit system stock
+  KUNIT_FILTER=G   only KUnit tests that match this glob
+  scripts/README has more.
+endef
+export help_text
+
+help:
+	@echo "$$help_text"
+
+.PHONY: modules modules_install clean rust-analyzer run shell test stock rustfmt rustfmtcheck \
+	clippy checkpatch shellcheck toolbox distclean help

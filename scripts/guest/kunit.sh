@@ -1,0 +1,20 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# All KUnit suites: each *_kunit.ko runs its suites while it loads, and debugfs
+# has the results, free of other console lines.
+
+. /guest/lib.sh
+load drm_pagemap simgpu || exit
+for module in /modules/*_kunit.ko; do
+	name=${module##*/}
+	name=${name%.ko}
+	load "$name" || exit
+	for results in /sys/kernel/debug/kunit/*/results; do
+		[ -e "$results" ] || continue
+		kunit=${results%/results}
+		suite "kunit ${kunit##*/}" cat "$results"
+	done
+	unload "$name" || exit
+done
+suite leaks-after-kunit sh -c '. /guest/lib.sh; unload simgpu drm_pagemap && leaks'
