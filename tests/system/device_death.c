@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * The device process is killed under load: errors in bounded time, no hang, and
+ * what was in RAM is intact. Runs last: the device does not come back.
+ *
+ * The host does it, asked by a line on a control channel, a serial port.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "driver.h"
+#include "ktap.h"
+#include "procs.h"
+#include "workload.h"
+
+#define SIZE		(4 * MB)
+#define WORKERS		4
+#define REQUEST		"kill-device 0\n"
+/* How soon everybody must have noticed. */
+#define NOTICE_SECONDS	60
+/* How long one call may take. */
+#define CALL_MS		30000
+
+static int open_control(void)
+{
+	const char *path = getenv("SIMGPU_CONTROL");
+	struct termios termios;
+	int control;
+
+	if (!path)
+		path = "/dev/ttyS1";
+	control = open(path, O_WRONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (control < 0)
+		skip("there is no control channel to the host: %s: %s (SIMGPU_CONTROL)", path,
+		     strerror(errno));
+	/* Not every channel is a terminal. */
+	if (!tcgetattr(control, &termios)) {
+		cfmakeraw(&termios);
+		termios.c_cflag |= CLOCAL;
+		tcsetattr(control, TCSANOW, &termios);
+	} else if (errno == EIO) {
+		skip("the control channel %s is connected to nothing", path);
+	}
+	return control;
+}
+
+static void ask_host_to_kill_device(int control)
+{
+	check(write(control, REQUEST, strlen(REQUEST)) == (ssize_t)strlen(REQUEST),
+	      "writing to the control channel: %s", strerror(errno));
+}
+
+static void works_until_gone(void *arg)
+{
+	struct worker *worker = arg;
+
+	gpu_close();
+	buffer_init(&worker->buf, SIZE);
+	worker_run_until_gone(worker, NOTICE_SECONDS);
+}
+
+/* Ended by an error of an ioctl, or by touching what was in VRAM. */
+static void expect_proper_end(pid_t pid)
+{
+	int status = reap(pid, NOTICE_SECONDS);
+
+	check(!WIFSIGNALED(status) || WTERMSIG(status) == SIGBUS,
+	      "a process was killed by signal %d (%s)", WTERMSIG(status),
+	      strsignal(WTERMSIG(status)));
+	check(WIFSIGNALED(status) || !WEXITSTATUS(status), "a process exited with status %d",
+	      WEXITSTATUS(status));
+}
+
+static void expect_gone(const char *what, int err, uint64_t *begun)
+{
+	uint64_t ms = now_ms() - *begun;
+
+	check(err == -ENODEV || err == -EIO, "%s gave %s with the device gone", what,
+	      error_name(err));
+	check(ms < CALL_MS * ktap_scale(), "%s took %u ms", what, (unsigned int)ms);
+	*begun = now_ms();
+}
+
+static void expect_every_ioctl_fails(struct buffer *in_ram, struct buffer *in_vram)
+{
+	uint64_t counts[SIMGPU_PLACES], sum, begun = now_ms();
+	struct drm_simgpu_info info;
+	int fd = gpu();
+
+	expect_gone("populate", simgpu_populate(fd, in_ram->mem, SIZE, 0), &begun);
+	expect_gone("evict", simgpu_evict(fd, in_vram->mem, SIZE), &begun);
+	expect_gone("a GPU write", simgpu_xor(fd, in_vram->mem, SIZE, 1), &begun);
+	expect_gone("a checksum", simgpu_checksum(fd, in_vram->mem, SIZE, &sum), &begun);
+	expect_gone("residency", simgpu_residency(fd, in_ram->mem, SIZE, NULL, counts), &begun);
+	expect_gone("info", simgpu_info(fd, &info), &begun);
+	expect_gone("inject", simgpu_inject(fd, SIMGPU_INJECT_FAIL, 0, 0), &begun);
+}
+
+static void killed_under_load(void)
+{
+	int control = open_control();
+	struct buffer in_ram, in_vram;
+	pid_t workers[WORKERS];
+	uint64_t begun;
+
+	for (int i = 0; i < WORKERS; i++) {
+		struct worker worker = { .random = i };
+
+		workers[i] = start(works_until_gone, &worker);
+	}
+	/* After the forks: these pages are nobody else's. */
+	buffer_init(&in_ram, SIZE);
+	buffer_init_in_vram(&in_vram, SIZE);
+	sleep_ms(1000);
+	for (int i = 0; i < WORKERS; i++)
+		check(!waitpid(workers[i], NULL, WNOHANG), "a process ended too early");
+	buffer_expect(&in_vram, SIMGPU_PLACE_VRAM);
+
+	ask_host_to_kill_device(control);
+	for (int i = 0; i < WORKERS; i++)
+		expect_proper_end(workers[i]);
+
+	expect_every_ioctl_fails(&in_ram, &in_vram);
+	begun = now_ms();
+	check(signal_of_read(in_vram.mem) == SIGBUS, "touching lost data gave no SIGBUS");
+	check(signal_of_write(in_vram.mem + SIZE / 2) == SIGBUS,
+	      "writing to lost data gave no SIGBUS");
+	check(now_ms() - begun < CALL_MS * ktap_scale(), "SIGBUS took %u ms",
+	      (unsigned int)(now_ms() - begun));
+	buffer_verify(&in_ram);
+	buffer_write(&in_ram);
+	buffer_verify(&in_ram);
+}
+
+/* Skip the test if the device is not gone, for whatever reason. */
+static void need_device_gone(void)
+{
+	int fd = simgpu_open(NULL, 0);
+	struct buffer buf;
+
+	if (fd < 0)
+		return;
+	buffer_init(&buf, PAGE);
+	if (!simgpu_populate(fd, buf.mem, PAGE, 0))
+		skip("the device was not killed");
+	close(fd);
+}
+
+static void opened_after_death(void)
+{
+	int fd;
+
+	need_device_gone();
+	fd = simgpu_open(NULL, 0);
+	if (fd >= 0) {
+		struct drm_simgpu_info info;
+		uint64_t begun = now_ms();
+		struct buffer buf;
+
+		buffer_init(&buf, SIZE);
+		expect_gone("info", simgpu_info(fd, &info), &begun);
+		expect_gone("populate", simgpu_populate(fd, buf.mem, SIZE, 0), &begun);
+		buffer_verify(&buf);
+	}
+	check(fd >= 0 || fd == -ENODEV, "open gave %s", error_name(fd));
+}
+
+static void unload_after_death(void)
+{
+	need_device_gone();
+	if (!module_is_loaded(DRIVER))
+		skip("%s is not loaded as a module", DRIVER);
+	module_unload_soon(DRIVER);
+	check(!module_is_loaded(DRIVER), "unloaded, but in /proc/modules");
+	if (module_is_loaded(LIBRARY))
+		module_unload_soon(LIBRARY);
+}
+
+static const struct ktap_test tests[] = {
+	{ "killed_under_load", killed_under_load, 180 },
+	{ "opened_after_death", opened_after_death, 60 },
+	{ "unload_after_death", unload_after_death, 60 },
+};
+
+KTAP_MAIN(tests, NULL)

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+#include <unistd.h>
+
+#include "clock.h"
+#include "gpu.h"
+#include "ktap.h"
+
+/* The kernel defers the last steps of releasing memory. */
+#define RELEASE_MS 5000
+
+static int device = -1;
+
+int gpu(void)
+{
+	if (device < 0) {
+		device = simgpu_open(NULL, 0);
+		check(device >= 0, "no render node of the simgpu driver can be opened");
+	}
+	return device;
+}
+
+void gpu_close(void)
+{
+	if (device >= 0)
+		close(device);
+	device = -1;
+}
+
+struct drm_simgpu_info gpu_info(void)
+{
+	struct drm_simgpu_info info;
+
+	check_ok(simgpu_info(gpu(), &info));
+	return info;
+}
+
+bool gpu_wait_for_free(uint64_t size)
+{
+	uint64_t deadline = now_ms() + RELEASE_MS * ktap_scale();
+
+	do {
+		if (gpu_info().vram_free >= size)
+			return true;
+		sleep_ms(2);
+	} while (now_ms() < deadline);
+	return false;
+}
+
+void gpu_expect_all_free(void)
+{
+	atomic_ulong *known = ktap_shared_number();
+	uint64_t size = gpu_info().vram_size;
+	size_t leaked;
+
+	if (gpu_wait_for_free(size - *known))
+		return;
+	leaked = size - gpu_info().vram_free - *known;
+	*known += leaked;
+	fail("%zu KiB of VRAM are leaked", leaked >> 10);
+}
+
+void gpu_after_test(void)
+{
+	gpu_behave();
+	gpu_expect_all_free();
+}
+
+void gpu_inject(unsigned int what, unsigned int count, unsigned int delay_us)
+{
+	check_ok(simgpu_inject(gpu(), what, count, delay_us));
+}
+
+void gpu_behave(void)
+{
+	gpu_inject(SIMGPU_INJECT_FAIL, 0, 0);
+}
