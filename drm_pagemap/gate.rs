@@ -28,7 +28,7 @@ struct State {
 
 impl Gate {
     /// An open gate.
-    pub(crate) fn new() -> impl PinInit<Self> {
+    pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             state <- new_mutex!(State {
                 closed: false,

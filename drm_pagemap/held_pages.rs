@@ -65,6 +65,15 @@ impl<'a> HeldPages<'a> {
         Err(EFAULT)
     }
 
+    /// Whether the process itself could write to all of them just now. Those that it shares
+    /// copy-on-write with another one are not the device's to write to.
+    pub fn are_writable(&self) -> bool {
+        self.parts
+            .iter()
+            .flat_map(|part| part.steps())
+            .all(|step| step.is_writable())
+    }
+
     /// The pages, as runs of bytes that are contiguous in device memory: offsets from the start of the
     /// pagemap. In ascending order of virtual addresses.
     pub fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {

@@ -194,7 +194,7 @@ impl<T: PagemapOps> Pagemap<T> {
     }
 
     /// Whether anybody uses the pagemap.
-    pub(crate) fn is_active(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         self.active.load(Acquire)
     }
 
@@ -218,6 +218,12 @@ impl<T: PagemapOps> Pagemap<T> {
     /// The frame of the device memory's first page.
     pub(crate) fn start_pfn(&self) -> Pfn {
         Pfn::new(self.start_pfn.load(Relaxed))
+    }
+
+    /// Where a page of this device memory is, in bytes from its start; for what
+    /// [`places`](Self::places) has [found](Place::Device).
+    pub fn offset_of(&self, pfn: Pfn) -> u64 {
+        (pfn.as_usize().wrapping_sub(self.start_pfn().as_usize()) as u64) << PAGE_SHIFT
     }
 
     /// The size of the device memory, in bytes.

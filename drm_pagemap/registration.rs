@@ -11,6 +11,7 @@ use crate::{
 };
 use kernel::{
     drm,
+    page::PAGE_SHIFT,
     prelude::*,
     sync::{
         Arc,
@@ -54,7 +55,8 @@ impl<T: PagemapOps> Registration<T> {
         let region =
             unsafe { ZoneDeviceRegion::new(pagemap.zone_ptr(), size, name, &dev_ops::OPS, owner)? };
 
-        pagemap.set_frames(region.start_pfn(), region.nr_pages());
+        // The region may be larger: the core rounds it up.
+        pagemap.set_frames(region.start_pfn(), size >> PAGE_SHIFT);
         Ok(Self { region, pagemap })
     }
 

@@ -103,7 +103,7 @@ impl Zdd {
     /// Takes `1 << order` free device frames from `pfn` on into use as a folio of this allocation.
     ///
     /// Errors as [`ZoneDevice::init_folio`](crate::mm::ZoneDevice::init_folio).
-    #[inline]
+    // Not `inline`: other crates can't reach the helper that making a folio takes.
     pub fn attach(this: &ARef<Self>, pfn: Pfn, order: u32) -> Result<LockedFolio> {
         // SAFETY: `folio_free()` below is the callback of all pagemaps, and finds the reference that
         // is made here. The frames are the allocation's, which its driver gave to no one else.

@@ -82,6 +82,20 @@ impl<'a> LockedMm<'a> {
         }
     }
 
+    /// The first area that ends after the address `addr` (in bytes), which it may hold or not.
+    #[inline]
+    pub fn vma_from(&self, addr: usize) -> Option<&VmaRef> {
+        // SAFETY: By the type invariant the lock is held.
+        let vma = unsafe { bindings::find_vma(self.mm.as_raw(), addr) };
+
+        if vma.is_null() {
+            None
+        } else {
+            // SAFETY: The area stays valid while the lock is held, which is as long as `self`.
+            Some(unsafe { VmaRef::from_raw(vma) })
+        }
+    }
+
     /// The area that holds all of `range` (in bytes).
     ///
     /// [`ENOENT`]: nothing is mapped at its start. [`EINVAL`]: the range is empty, not a multiple of
@@ -107,6 +121,14 @@ impl Drop for LockedMm<'_> {
             unsafe { bindings::mmap_read_unlock(self.mm.as_raw()) };
         }
     }
+}
+
+/// The first address (in bytes) that is not the user's any more.
+#[inline]
+pub fn user_end(mm: &MmWithUser) -> usize {
+    // SAFETY: A reference to an `MmWithUser` is a valid `mm_struct`; the field is constant once a
+    // program runs in it.
+    unsafe { (*mm.as_raw()).__bindgen_anon_1.task_size }
 }
 
 /// Whether the area holds private anonymous memory; `vma_is_anonymous()`.

@@ -459,6 +459,12 @@ impl<'a> Step<'a> {
         self.entry.is_migrating()
     }
 
+    /// Whether the process could write to it without a fault: it is not shared copy-on-write.
+    #[inline]
+    pub fn is_writable(&self) -> bool {
+        self.entry.is_writable()
+    }
+
     /// The number of pages it stands for.
     #[inline]
     pub fn nr_pages(&self) -> usize {

@@ -17,7 +17,7 @@ mod zone_device;
 pub use self::{
     dma::{DmaArray, DmaDirection},
     folio::{Folio, LockedFolio, RamPolicy},
-    locked_mm::LockedMm,
+    locked_mm::{user_end, LockedMm},
     migration::{Arrays, Collected, Fault, Migrated, Select, Step, VmaRange},
     pfn::{MigratePfn, Pfn, NR_PMD_PAGES, PMD_ORDER},
     place::{places, Place},

@@ -113,7 +113,7 @@ impl MigratePfn {
     ///
     /// The frame must have a `struct page`.
     #[inline]
-    pub(crate) unsafe fn new(pfn: Pfn, order: u32) -> Self {
+    pub unsafe fn new(pfn: Pfn, order: u32) -> Self {
         let compound = if order > 0 { Self::COMPOUND } else { 0 };
 
         // INVARIANT: The caller promises that there is a `struct page`.

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The DRM device.
+
+use crate::{
+    ioctl,
+    pagemap::SimgpuPagemap, //
+};
+use drm_pagemap::Pagemap;
+use kernel::{
+    device::DeviceContext,
+    drm::{
+        self,
+        gem,
+        ioctl::DrmIoctlDescriptor, //
+    },
+    pci,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The DRM driver.
+pub(crate) struct SimgpuDrm;
+
+/// The DRM device.
+pub(crate) type SimgpuDevice<Ctx = drm::Normal> = drm::Device<SimgpuDrm, Ctx>;
+
+/// What ioctls work on, for as long as the device is registered.
+pub(crate) struct RegistrationData {
+    pub(crate) pagemap: Arc<Pagemap<SimgpuPagemap>>,
+}
+
+#[vtable]
+impl drm::Driver for SimgpuDrm {
+    type Data = ();
+    type RegistrationData<'a> = RegistrationData;
+    type File = File;
+    type Object = gem::Object<Object>;
+    type ParentDevice<Ctx: DeviceContext> = pci::Device<Ctx>;
+
+    const INFO: drm::DriverInfo = drm::DriverInfo {
+        major: 0,
+        minor: 1,
+        patchlevel: 0,
+        name: c"simgpu",
+        desc: c"Emulated GPU that shares a process's address space",
+    };
+    const IOCTLS: &'static [DrmIoctlDescriptor] = ioctl::TABLE;
+    const FEAT_RENDER: bool = true;
+}
+
+/// An open file. All there is to know about a caller is its address space, and that is taken anew
+/// by each ioctl: a file may be handed on.
+#[pin_data]
+pub(crate) struct File {}
+
+impl drm::file::DriverFile for File {
+    type Driver = SimgpuDrm;
+
+    fn open(_device: &SimgpuDevice) -> Result<Pin<KBox<Self>>> {
+        KBox::try_pin_init(try_pin_init!(Self {}), GFP_KERNEL)
+    }
+}
+
+/// A buffer object. The driver has none, but DRM's abstraction wants a type for them.
+#[pin_data]
+pub(crate) struct Object {}
+
+impl gem::DriverObject for Object {
+    type Driver = SimgpuDrm;
+    type Args = ();
+
+    fn new(_device: &SimgpuDevice, _size: usize, _args: ()) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {})
+    }
+}

@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The copy engine: gives it work and waits until that is done.
+
+use crate::{
+    descriptor::Command,
+    module_parameters,
+    regs::{
+        self,
+        halves,
+        Bar, //
+    },
+    ring::{
+        Batch,
+        Ring,
+        ENTRIES, //
+    }, //
+};
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    io::{
+        poll::read_poll_timeout,
+        Io, //
+    },
+    new_condvar,
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        CondVar,
+        CondVarTimeoutResult,
+        Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        msecs_to_jiffies,
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
+
+/// How often the device is looked at while its fence is waited for, in milliseconds.
+const CHECK_MS: u32 = 100;
+
+/// How long a reset may take, in milliseconds.
+const RESET_MS: i64 = 1000;
+
+/// The copy engine.
+///
+/// Work is submitted batch by batch by whoever holds `ring`, who then waits for the batch. A batch
+/// that doesn't end in time is ended by a reset. A device that is gone stays gone: all work fails
+/// with [`ENODEV`] from then on.
+///
+/// `ring` is taken in the CPU fault path, below the mmap lock and page locks: nothing that may take
+/// those, nor memory allocation, may happen under it. Lock order: `ring`, `wakeups`.
+#[pin_data]
+pub(crate) struct Engine {
+    dev: ARef<Device>,
+    bar: pci::DevresBar<{ regs::BAR_SIZE }>,
+    gone: Atomic<bool>,
+    /// [`None`] when the engine has been stopped for good.
+    #[pin]
+    ring: Mutex<Option<Ring>>,
+    /// Held by who checks the fence before going to sleep, and by who wakes.
+    #[pin]
+    wakeups: Mutex<()>,
+    #[pin]
+    woken: CondVar,
+}
+
+impl Engine {
+    /// Finds out whether the device is one of ours, and resets it. May sleep.
+    pub(crate) fn new(dev: &Device<Bound>, bar: Bar<'_>) -> Result<Arc<Self>> {
+        identify(dev, &bar)?;
+
+        let bar = bar.into_devres()?;
+        let ring = Ring::new(dev)?;
+        let engine = Arc::pin_init(
+            try_pin_init!(Self {
+                dev: dev.into(),
+                bar,
+                gone: Atomic::new(false),
+                ring <- new_mutex!(Some(ring), "simgpu::Engine::ring"),
+                wakeups <- new_mutex!((), "simgpu::Engine::wakeups"),
+                woken <- new_condvar!("simgpu::Engine::woken"),
+            }? Error),
+            GFP_KERNEL,
+        )?;
+
+        engine.reset()?;
+        Ok(engine)
+    }
+
+    /// Calls `access` with the registers. [`ENODEV`]: the driver is not bound to the device any
+    /// more.
+    fn with_bar<R>(&self, access: impl FnOnce(&Bar<'_>) -> R) -> Result<R> {
+        let bar = self.bar.try_access().ok_or(ENODEV)?;
+
+        Ok(access(&bar))
+    }
+
+    /// The size of the VRAM in bytes.
+    pub(crate) fn vram_size(&self) -> Result<u64> {
+        self.with_bar(|bar| {
+            let lo = bar.read(regs::VRAM_SIZE_LO).into_raw();
+            let hi = bar.read(regs::VRAM_SIZE_HI).into_raw();
+
+            u64::from(hi) << 32 | u64::from(lo)
+        })
+    }
+
+    /// [`ENODEV`] if the device is gone.
+    pub(crate) fn check_alive(&self) -> Result {
+        self.status().map(|_| ())
+    }
+
+    /// The status register. [`ENODEV`]: the device is gone.
+    fn status(&self) -> Result<regs::STATUS> {
+        if self.gone.load(Relaxed) {
+            return Err(ENODEV);
+        }
+
+        let status = self.with_bar(|bar| bar.read(regs::STATUS))?;
+        if status.into_raw() == regs::ALL_ONES {
+            return Err(self.lost("the device does not answer any more"));
+        }
+        Ok(status)
+    }
+
+    /// Notes that the device is gone.
+    fn lost(&self, why: &str) -> Error {
+        if !self.gone.load(Relaxed) {
+            dev_err!(self.dev, "{}, giving the device up\n", why);
+        }
+        self.gone.store(true, Relaxed);
+        ENODEV
+    }
+
+    /// Makes the engine forget everything. May sleep. [`ENODEV`]: the device is gone.
+    /// [`ETIMEDOUT`]: it is no better than gone, but may still write to memory.
+    fn reset(&self) -> Result {
+        self.with_bar(|bar| bar.write_reg(regs::CONTROL::zeroed().with_reset(true)))?;
+
+        let control = read_poll_timeout(
+            || self.with_bar(|bar| bar.read(regs::CONTROL)),
+            |control| control.into_raw() == regs::ALL_ONES || !control.reset(),
+            Delta::from_millis(1),
+            Delta::from_millis(RESET_MS),
+        );
+        match control {
+            Ok(control) if control.into_raw() == regs::ALL_ONES => {
+                Err(self.lost("the device does not answer any more"))
+            }
+            Ok(_) => Ok(()),
+            Err(err) => {
+                self.lost("the engine's reset does not end");
+                Err(err)
+            }
+        }
+    }
+
+    /// Hands `ring` to the engine, which was reset, and starts it.
+    fn program(&self, ring: &mut Ring) -> Result {
+        let (base_hi, base_lo) = halves(ring.base());
+        let (fence_hi, fence_lo) = halves(ring.fence_address());
+
+        ring.rewind();
+        self.with_bar(|bar| {
+            bar.write(regs::RING_BASE_LO, base_lo.into());
+            bar.write(regs::RING_BASE_HI, base_hi.into());
+            bar.write(regs::RING_ENTRIES, (ENTRIES as u32).into());
+            bar.write(regs::FENCE_ADDR_LO, fence_lo.into());
+            bar.write(regs::FENCE_ADDR_HI, fence_hi.into());
+            bar.write_reg(regs::IRQ_ENABLE::zeroed().with_fence(true).with_error(true));
+            bar.write_reg(regs::RING_ENABLE::zeroed().with_enable(true));
+        })?;
+
+        let status = self.status()?;
+        if !status.running() {
+            dev_err!(
+                self.dev,
+                "the engine does not start, status {:#x}\n",
+                status.into_raw()
+            );
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Runs all of `commands`, in order, and returns the sum of their checksums.
+    ///
+    /// May sleep, in an uninterruptible way, for as long as the device and the module's time-out
+    /// make it. [`ENODEV`]: the device is gone. [`EIO`]: it reported an error, or did not finish in
+    /// time; then some of `commands` were carried out.
+    pub(crate) fn run(&self, commands: impl Iterator<Item = Command>) -> Result<u64> {
+        let mut commands = commands.peekable();
+        let mut sum = 0u64;
+        let mut ring = self.ring.lock();
+
+        while commands.peek().is_some() {
+            if self.gone.load(Relaxed) {
+                return Err(ENODEV);
+            }
+            let ring = (*ring).as_mut().ok_or(ENODEV)?;
+            let batch = ring.fill(&mut commands)?;
+
+            self.with_bar(|bar| bar.write(regs::RING_TAIL, ring.tail().into()))?;
+            if let Err(err) = self.wait(ring, &batch) {
+                return Err(self.recover(ring, err));
+            }
+            sum = sum.wrapping_add(ring.outcome(&self.dev, &batch)?);
+        }
+        Ok(sum)
+    }
+
+    /// Waits for the fence of `batch`. [`EIO`]: nothing moves any more, or the engine halted.
+    /// [`ENODEV`]: the device is gone.
+    fn wait(&self, ring: &Ring, batch: &Batch) -> Result {
+        let mut progress = Progress::new();
+        let mut wakeups = self.wakeups.lock();
+
+        while !ring.is_signalled(batch)? {
+            self.check(&mut progress)?;
+
+            let slice = msecs_to_jiffies(CHECK_MS);
+            match self.woken.wait_interruptible_timeout(&mut wakeups, slice) {
+                CondVarTimeoutResult::Woken { .. } | CondVarTimeoutResult::Timeout => (),
+                // There is no uninterruptible wait with a time-out. What has begun must end before
+                // the memory in question is let go, so a task with a signal looks by itself.
+                CondVarTimeoutResult::Signal { .. } => {
+                    drop(wakeups);
+                    fsleep(Delta::from_micros(200));
+                    wakeups = self.wakeups.lock();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks after the engine from time to time, while its fence is waited for.
+    fn check(&self, progress: &mut Progress) -> Result {
+        let timeout = i64::from(module_parameters::timeout_ms.value());
+
+        if progress.checked.elapsed().as_millis() < i64::from(CHECK_MS) {
+            return Ok(());
+        }
+        if self.status()?.halted() {
+            dev_err!(self.dev, "the engine halted\n");
+            return Err(EIO);
+        }
+
+        let head = self.with_bar(|bar| bar.read(regs::RING_HEAD).into_raw())?;
+        let now = Instant::now();
+        if head != progress.head {
+            progress.head = head;
+            progress.moved = now;
+        } else if (now - progress.moved).as_millis() >= timeout {
+            dev_err!(self.dev, "descriptor {} does not end\n", head);
+            return Err(EIO);
+        }
+        progress.checked = now;
+        Ok(())
+    }
+
+    /// Makes the engine usable again after work did not end, if that is possible; returns the error
+    /// to fail that work with.
+    fn recover(&self, ring: &mut Ring, err: Error) -> Error {
+        if err == ENODEV {
+            return err;
+        }
+
+        dev_err!(self.dev, "resetting the engine\n");
+        match self.reset().and_then(|()| self.program(ring)) {
+            Ok(()) => err,
+            Err(_) => self.lost("the engine can't be started again"),
+        }
+    }
+
+    /// Makes the device misbehave, for tests.
+    pub(crate) fn inject(&self, kind: u32, count: u32, delay_us: u32) -> Result {
+        // Not serialised with work: work that is in flight may be what a test wants to hit.
+        self.status()?;
+        self.with_bar(|bar| {
+            bar.write(regs::INJECT_COUNT, 0.into());
+            bar.write(regs::INJECT_DELAY_US, delay_us.into());
+            bar.write(regs::INJECT_KIND, if count > 0 { kind } else { 0 }.into());
+            bar.write(regs::INJECT_COUNT, count.into());
+        })
+    }
+
+    /// A fence was signalled, or so says the device.
+    pub(crate) fn fence_interrupt(&self) {
+        let _ = self.with_bar(|bar| bar.write_reg(regs::IRQ_STATUS::zeroed().with_fence(true)));
+        self.wake();
+    }
+
+    /// A descriptor failed, which its status says too; or the engine halted.
+    pub(crate) fn error_interrupt(&self) {
+        let _ = self.with_bar(|bar| bar.write_reg(regs::IRQ_STATUS::zeroed().with_error(true)));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let _wakeups = self.wakeups.lock();
+
+        self.woken.notify_all();
+    }
+}
+
+/// [`ENODEV`]: there is no device, or not one that this driver knows.
+fn identify(dev: &Device<Bound>, bar: &Bar<'_>) -> Result {
+    let id = bar.read(regs::ID).into_raw();
+    let version = bar.read(regs::VERSION);
+
+    if id == regs::ALL_ONES {
+        dev_err!(dev, "the device does not answer\n");
+        return Err(ENODEV);
+    }
+    if id != regs::ID::SIMGPU {
+        dev_err!(dev, "unknown device, ID {:#010x}\n", id);
+        return Err(ENODEV);
+    }
+    if version.major().get() != regs::VERSION::MAJOR {
+        dev_err!(
+            dev,
+            "unknown register version {}.{}\n",
+            version.major().get(),
+            version.minor().get()
+        );
+        return Err(ENODEV);
+    }
+    Ok(())
+}
+
+/// How far the engine has come.
+struct Progress {
+    /// When it was looked at.
+    checked: Instant<Monotonic>,
+    /// Where it was.
+    head: u32,
+    /// When it was first seen there.
+    moved: Instant<Monotonic>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let now = Instant::now();
+
+        Self {
+            checked: now,
+            head: regs::ALL_ONES,
+            moved: now,
+        }
+    }
+}
+
+/// The engine, started. Dropping it stops the engine for good, and frees the ring.
+pub(crate) struct Running(Arc<Engine>);
+
+impl Running {
+    /// Starts the engine. May sleep.
+    pub(crate) fn start(engine: Arc<Engine>) -> Result<Self> {
+        {
+            let mut ring = engine.ring.lock();
+
+            engine.program((*ring).as_mut().ok_or(ENODEV)?)?;
+        }
+        Ok(Self(engine))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let ring = self.0.ring.lock().take();
+
+        let _ = self
+            .0
+            .with_bar(|bar| bar.write_reg(regs::RING_ENABLE::zeroed()));
+        // Resetting ends its interrupts too. An engine that doesn't end its reset may still write
+        // to the ring, so that memory is lost.
+        if self.0.reset() == Err(ETIMEDOUT) {
+            core::mem::forget(ring);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What `drm_pagemap` calls: the VRAM as a pagemap.
+
+use crate::{
+    descriptor::Command,
+    engine::Engine,
+    vram::{
+        Allocation,
+        Origin,
+        Vram, //
+    }, //
+};
+use core::ops::Range;
+use drm_pagemap::{
+    migrate::Details,
+    mm::LockedMm,
+    Copies,
+    Devmem,
+    DevmemOps,
+    DevmemPfns,
+    NewDevmem,
+    Pagemap,
+    PagemapOps, //
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        ArcBorrow, //
+    }, //
+};
+
+/// The driver's data of the pagemap; it lives as long as any VRAM is in use.
+#[pin_data]
+pub(crate) struct SimgpuPagemap {
+    pub(crate) engine: Arc<Engine>,
+    #[pin]
+    pub(crate) vram: Vram,
+    /// Pages that went to VRAM.
+    populated: Atomic<u64>,
+    /// Pages that came home because the driver wanted it.
+    evicted: Atomic<u64>,
+    /// Pages that were copied home, for whatever reason.
+    copied_home: Atomic<u64>,
+}
+
+impl SimgpuPagemap {
+    /// For the device of `engine`, with `vram_size` bytes of VRAM.
+    pub(crate) fn new(engine: Arc<Engine>, vram_size: u64) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            engine,
+            vram <- Vram::new(vram_size),
+            populated: Atomic::new(0),
+            evicted: Atomic::new(0),
+            copied_home: Atomic::new(0),
+        }? Error)
+    }
+
+    /// Pages that went to VRAM.
+    pub(crate) fn populated(&self) -> u64 {
+        self.populated.load(Relaxed)
+    }
+
+    /// Pages that came home by eviction.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted.load(Relaxed)
+    }
+
+    /// Pages that came home by CPU faults: those that did so, less those that were evicted.
+    /// Approximate while an eviction is under way.
+    pub(crate) fn faulted(&self) -> u64 {
+        self.copied_home
+            .load(Relaxed)
+            .saturating_sub(self.evicted())
+    }
+
+    /// Counts pages that were evicted.
+    pub(crate) fn add_evicted(&self, pages: usize) {
+        self.evicted.add(pages as u64, Relaxed);
+    }
+}
+
+impl PagemapOps for SimgpuPagemap {
+    type Driver = crate::device::SimgpuDrm;
+    type Devmem = Allocation;
+
+    /// An area at a time. Evicts nothing: [`ENOSPC`] and [`EBUSY`] are for
+    /// [`populate`](crate::populate), which doesn't hold the mmap lock, to deal with.
+    fn populate_mm(
+        pagemap: ArcBorrow<'_, Pagemap<Self>>,
+        mm: &LockedMm<'_>,
+        range: Range<usize>,
+        timeslice_ms: usize,
+    ) -> Result {
+        let details = Details::with_timeslice_ms(timeslice_ms);
+        let mut start = range.start;
+
+        while start < range.end {
+            let area = mm.vma_lookup(start).ok_or(ENOENT)?;
+            let end = range.end.min(area.end());
+
+            populate_part(pagemap, mm, start..end, &details)?;
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+fn populate_part(
+    pagemap: ArcBorrow<'_, Pagemap<SimgpuPagemap>>,
+    mm: &LockedMm<'_>,
+    range: Range<usize>,
+    details: &Details,
+) -> Result {
+    let size = range.len();
+    let origin = Origin::new(mm.mm(), range.clone());
+    let devmem = NewDevmem::new(pagemap, size, pagemap.vram.allocate(size, origin))?;
+
+    // First, so that pages that get there can be found whatever comes next.
+    pagemap.vram.insert(&devmem)?;
+
+    let handle: ARef<Devmem<Allocation>> = ARef::from(&*devmem);
+    let result = devmem.migrate_to_devmem(mm, range, details);
+
+    handle.settle();
+    // If nobody uses it, all of the range was in VRAM before.
+    if result.is_ok() && !handle.is_detached() {
+        pagemap.populated.add((size / PAGE_SIZE) as u64, Relaxed);
+    }
+    result.map(|_| ())
+}
+
+impl DevmemOps for Allocation {
+    type Pagemap = SimgpuPagemap;
+
+    fn populate_devmem_pfn(devmem: &Devmem<Self>, pfns: &mut DevmemPfns<'_>) -> Result {
+        for block in devmem.blocks() {
+            pfns.push(block.start, block.end - block.start)?;
+        }
+        Ok(())
+    }
+
+    fn copy_to_devmem(pagemap: &Pagemap<SimgpuPagemap>, copies: Copies<'_>) -> Result {
+        let commands = copies.map(|run| match run.addr {
+            Some(src) => Command::CopyToVram {
+                src,
+                dst: run.offset,
+                len: run.len,
+            },
+            None => Command::Fill {
+                dst: run.offset,
+                len: run.len,
+                value: 0,
+            },
+        });
+
+        pagemap.engine.run(commands).map(|_| ())
+    }
+
+    fn copy_to_ram(pagemap: &Pagemap<SimgpuPagemap>, copies: Copies<'_>) -> Result {
+        let mut bytes = 0;
+        let commands = copies.filter_map(|run| {
+            bytes += run.len;
+            run.addr.map(|dst| Command::CopyFromVram {
+                src: run.offset,
+                dst,
+                len: run.len,
+            })
+        });
+
+        pagemap.engine.run(commands)?;
+        pagemap.copied_home.add(bytes / PAGE_SIZE as u64, Relaxed);
+        Ok(())
+    }
+
+    fn release(devmem: &Devmem<Self>) {
+        devmem.pagemap().vram.remove(devmem);
+    }
+}

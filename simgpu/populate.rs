@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Bringing a range to VRAM: part by part, and making room for it.
+
+use crate::{
+    evict::{
+        evict,
+        evict_once, //
+    },
+    pagemap::SimgpuPagemap,
+    vram::Origin, //
+};
+use core::ops::Range;
+use drm_pagemap::{
+    mm::Place,
+    queue,
+    Pagemap, //
+};
+use kernel::{
+    mm::MmWithUser,
+    prelude::*,
+    sizes::SZ_2M,
+    sync::ArcBorrow,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+/// How often pages that are in use are tried again.
+const BUSY_TRIES: i64 = 12;
+
+/// How often room is made anew because somebody else was quicker to take it.
+const ROOM_TRIES: usize = 16;
+
+/// Brings `range` to VRAM, in naturally aligned parts. On an error, some of them are there.
+pub(crate) fn populate(
+    pagemap: ArcBorrow<'_, Pagemap<SimgpuPagemap>>,
+    mm: &MmWithUser,
+    range: Range<usize>,
+    timeslice_ms: usize,
+) -> Result {
+    let mut start = range.start;
+
+    while start < range.end {
+        let boundary = (start | (SZ_2M - 1)).checked_add(1);
+        let end = boundary.map_or(range.end, |boundary| boundary.min(range.end));
+        let done = Origin::new(mm, range.start..start);
+
+        populate_part(pagemap, mm, start..end, timeslice_ms, &done)?;
+        start = end;
+    }
+    Ok(())
+}
+
+/// Brings `part` to VRAM. `done` is what was brought there just before: it is not evicted for this.
+fn populate_part(
+    pagemap: ArcBorrow<'_, Pagemap<SimgpuPagemap>>,
+    mm: &MmWithUser,
+    part: Range<usize>,
+    timeslice_ms: usize,
+    done: &Origin,
+) -> Result {
+    let mut busy = 0;
+    let mut full = 0;
+
+    loop {
+        if kernel::current!().signal_pending() {
+            return Err(EINTR);
+        }
+        match Pagemap::populate_mm(pagemap, mm, part.clone(), timeslice_ms) {
+            Err(err) if err == EBUSY && busy < BUSY_TRIES => {
+                // Either a piece of it is in VRAM, so all of it has to come home first; or somebody
+                // is at it.
+                evict_once(&pagemap, mm, &part)?;
+                fsleep(Delta::from_millis(busy));
+                busy += 1;
+            }
+            Err(err) if err == ENOSPC && full < ROOM_TRIES => {
+                if is_resident(&pagemap, mm, &part)? {
+                    return Ok(());
+                }
+                if !make_room(&pagemap, part.len() as u64, done)? {
+                    return Err(ENOSPC);
+                }
+                full += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether all of `part` is in VRAM.
+fn is_resident(
+    pagemap: &Pagemap<SimgpuPagemap>,
+    mm: &MmWithUser,
+    part: &Range<usize>,
+) -> Result<bool> {
+    let mut all = true;
+
+    pagemap.places(mm, part.clone(), |_, place| {
+        all &= matches!(place, Place::Device(_));
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Sees to it that `size` bytes of VRAM are free, if only for a moment, by evicting what was
+/// populated least recently, of whatever process, but not `spared`. Returns whether that worked.
+fn make_room(pagemap: &Pagemap<SimgpuPagemap>, size: u64, spared: &Origin) -> Result<bool> {
+    let mut from = 0;
+
+    loop {
+        // What was freed recently may be enough.
+        queue::flush();
+        let missing = size.saturating_sub(pagemap.vram.free());
+        if missing == 0 {
+            return Ok(true);
+        }
+
+        let oldest = pagemap.vram.oldest(missing, from, spared)?;
+        match oldest.last() {
+            Some(handle) => from = handle.age() + 1,
+            None => return Ok(false),
+        }
+        for handle in oldest {
+            match evict(pagemap, &handle) {
+                // Pinned, perhaps: try another one.
+                Err(err) if err == EBUSY => (),
+                result => result?,
+            }
+        }
+        if kernel::current!().signal_pending() {
+            return Err(EINTR);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The registers in BAR 0; see `device/REGISTERS.md`.
+
+use kernel::{
+    pci,
+    register,
+    sizes::SZ_64K, //
+};
+
+/// The size of BAR 0.
+pub(crate) const BAR_SIZE: usize = SZ_64K;
+
+/// BAR 0.
+pub(crate) type Bar<'a> = pci::Bar<'a, BAR_SIZE>;
+
+/// What any register reads as when the device is gone.
+pub(crate) const ALL_ONES: u32 = u32::MAX;
+
+register! {
+    /// Who it is.
+    pub(crate) ID(u32) @ 0x000 {
+        31:0 id;
+    }
+
+    /// Which version of the registers it has.
+    pub(crate) VERSION(u32) @ 0x004 {
+        /// Incompatible changes.
+        31:16 major;
+        /// Additions.
+        15:0 minor;
+    }
+
+    /// Size of the VRAM in bytes.
+    pub(crate) VRAM_SIZE_LO(u32) @ 0x008 {
+        31:0 half;
+    }
+
+    /// High half of it.
+    pub(crate) VRAM_SIZE_HI(u32) @ 0x00c {
+        31:0 half;
+    }
+
+    /// Control.
+    pub(crate) CONTROL(u32) @ 0x010 {
+        /// Resets all but the contents of the VRAM; reads as set until done.
+        0:0 reset => bool;
+    }
+
+    /// State of the engine.
+    pub(crate) STATUS(u32) @ 0x014 {
+        /// The ring is enabled.
+        0:0 running => bool;
+        /// Stuck in a descriptor.
+        1:1 hung => bool;
+        /// The ring itself is unusable.
+        2:2 halted => bool;
+    }
+
+    /// Bus address of the descriptor ring.
+    pub(crate) RING_BASE_LO(u32) @ 0x100 {
+        31:0 half;
+    }
+
+    /// High half of it.
+    pub(crate) RING_BASE_HI(u32) @ 0x104 {
+        31:0 half;
+    }
+
+    /// Number of descriptors in the ring.
+    pub(crate) RING_ENTRIES(u32) @ 0x108 {
+        31:0 entries;
+    }
+
+    /// Index of the descriptor that is next.
+    pub(crate) RING_HEAD(u32) @ 0x10c {
+        31:0 index;
+    }
+
+    /// Doorbell: index behind the last descriptor that is ready.
+    pub(crate) RING_TAIL(u32) @ 0x110 {
+        31:0 index;
+    }
+
+    /// Starts and stops the engine.
+    pub(crate) RING_ENABLE(u32) @ 0x114 {
+        0:0 enable => bool;
+    }
+
+    /// Bus address of the fence block.
+    pub(crate) FENCE_ADDR_LO(u32) @ 0x118 {
+        31:0 half;
+    }
+
+    /// High half of it.
+    pub(crate) FENCE_ADDR_HI(u32) @ 0x11c {
+        31:0 half;
+    }
+
+    /// Interrupts that are pending; writing ones clears them.
+    pub(crate) IRQ_STATUS(u32) @ 0x200 {
+        /// A fence was signalled.
+        0:0 fence => bool;
+        /// A descriptor failed, or the engine halted.
+        1:1 error => bool;
+    }
+
+    /// Interrupts that are sent.
+    pub(crate) IRQ_ENABLE(u32) @ 0x204 {
+        0:0 fence => bool;
+        1:1 error => bool;
+    }
+
+    /// How to misbehave.
+    pub(crate) INJECT_KIND(u32) @ 0x300 {
+        31:0 kind;
+    }
+
+    /// For how many descriptors.
+    pub(crate) INJECT_COUNT(u32) @ 0x304 {
+        31:0 count;
+    }
+
+    /// How many microseconds late.
+    pub(crate) INJECT_DELAY_US(u32) @ 0x308 {
+        31:0 delay;
+    }
+}
+
+impl ID {
+    /// What it reads as.
+    pub(crate) const SIMGPU: u32 = 0x5349_4d47;
+}
+
+impl VERSION {
+    /// The major version that this driver is for.
+    pub(crate) const MAJOR: u32 = 1;
+}
+
+/// The high and low halves of a 64-bit value.
+pub(crate) const fn halves(value: u64) -> (u32, u32) {
+    ((value >> 32) as u32, value as u32)
+}
