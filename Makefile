@@ -6,7 +6,7 @@
 
 # These are for us and not for the makes that we start.
 MAKEOVERRIDES :=
-export V KUNIT_FILTER CLIPPY INSTALL_MOD_PATH
+export V KUNIT_FILTER SYSTEM_FILTER CLIPPY INSTALL_MOD_PATH
 export DRM_PAGEMAP_SIZE := $(SIZE)
 export DRM_PAGEMAP_VRAM := $(VRAM)
 export DRM_PAGEMAP_CPUS := $(CPUS)
@@ -100,6 +100,7 @@ Variables:
   CPUS=2           of the guest
   PARTS="..."      of the tests: device kunit system stock
   KUNIT_FILTER=G   only KUnit tests that match this glob
+  SYSTEM_FILTER=G  only programs of tests/system that match this glob
   scripts/README has more.
 endef
 export help_text

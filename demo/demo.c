@@ -41,7 +41,8 @@ struct demo {
 	int steps;
 };
 
-static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
+[[noreturn, gnu::format(printf, 1, 2)]]
+static void die(const char *format, ...)
 {
 	va_list args;
 

@@ -24,7 +24,8 @@ static const char usage[] =
 	"  --color       draw residency maps in colour (default: on a terminal)\n"
 	"  --no-color    draw them with plain characters\n";
 
-static void __attribute__((noreturn, format(printf, 1, 2))) bad_usage(const char *format, ...)
+[[noreturn, gnu::format(printf, 1, 2)]]
+static void bad_usage(const char *format, ...)
 {
 	va_list args;
 

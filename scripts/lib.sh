@@ -60,3 +60,22 @@ logged() {
 		die "this failed: $* (whole log: $log)"
 	fi
 }
+
+# made WHAT NAME PATTERN CMD...: like logged, for a build: says whether anything
+# was built at all, by the first line that matches PATTERN, and shows warnings.
+made() {
+	local what=$1 log=$cache/logs/$2.log pattern=$3
+	shift 3
+	if ! "$@" 2>&1 </dev/null | tee "$log" | {
+		if grep -qE "$pattern"; then
+			say "$what: building"
+			cat >/dev/null
+		else
+			say "$what: reused"
+		fi
+	}; then
+		grep -n -m 20 -E -A 4 '(^|[ :])(error|Error)\b' "$log" >&2 || tail -n 25 "$log" >&2
+		die "$what: the build failed (whole log: $log)"
+	fi
+	grep -E -A 5 '(^|[ :])warning:' "$log" >&2 || true
+}

@@ -7,4 +7,3 @@
 load drm_pagemap simgpu || exit
 demo --size "${size:-64M}" ${color:+--color} || exit
 unload simgpu drm_pagemap && leaks || exit
-echo "demo: ok"

@@ -4,7 +4,7 @@
 
 # suite NAME CMD...: runs one test suite between the marks that ktap.py looks for.
 suite() {
-	name=$1
+	local name=$1
 	shift
 	echo "# suite-begin $name"
 	"$@"
@@ -13,6 +13,7 @@ suite() {
 
 # load MODULE...: in this order; says which one does not load.
 load() {
+	local module
 	for module; do
 		insmod "/modules/$module.ko" || {
 			echo "the module $module does not load"
@@ -23,13 +24,15 @@ load() {
 
 # Last user first. A device-private page may take a moment to come home.
 unload() {
+	local module
 	for module; do
 		for try in 1 2 3 4 5 6 7 8 9 10; do
 			grep -q "^$module " /proc/modules || break
 			rmmod "$module" 2>/dev/null && break
 			[ "$try" = 10 ] && {
 				rmmod "$module"
-				echo "the module $module does not unload"
+				echo "the module $module does not unload; in use:"
+				cat /proc/modules
 				return 1
 			}
 			sleep 1

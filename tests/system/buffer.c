@@ -103,7 +103,7 @@ static size_t good_words(const struct buffer *buf, size_t page)
 
 void buffer_touch(const struct buffer *buf, size_t offset)
 {
-	(void)*(volatile unsigned char *)(buf->mem + offset);
+	(void)__atomic_load_n(buf->mem + offset, __ATOMIC_RELAXED);
 }
 
 bool buffer_page_matches(const struct buffer *buf, size_t offset)

@@ -16,6 +16,8 @@
 #include "workload.h"
 
 #define LOAD_SECONDS	5
+/* How much longer a load may take if it got nowhere: the machine may be busy. */
+#define PATIENCE_MS	20000
 
 static pthread_t run_thread(void *(*run)(void *), void *arg)
 {
@@ -40,6 +42,15 @@ static struct shared {
 	atomic_uint populated, evicted, gpu_ops, cpu_ops;
 } shared;
 
+/* Time is not up; on a slow machine, also as long as somebody never got through. */
+static bool goes_on(void)
+{
+	if (now_ms() < shared.end)
+		return true;
+	return (!shared.populated || !shared.evicted || !shared.gpu_ops || !shared.cpu_ops) &&
+	       now_ms() < shared.end + PATIENCE_MS * ktap_scale();
+}
+
 /* A random range of whole blocks. */
 static size_t random_range(uint64_t *random, size_t *len)
 {
@@ -54,7 +65,7 @@ static void *populating_thread(void *seed)
 	uint64_t random = (uintptr_t)seed;
 	size_t len;
 
-	while (now_ms() < shared.end) {
+	while (goes_on()) {
 		size_t offset = random_range(&random, &len);
 		int err = simgpu_populate_once(gpu(), shared.buf.mem + offset, len, 0);
 
@@ -69,7 +80,7 @@ static void *evicting_thread(void *seed)
 	uint64_t random = (uintptr_t)seed;
 	size_t len;
 
-	while (now_ms() < shared.end) {
+	while (goes_on()) {
 		size_t offset = random_range(&random, &len);
 		int err = simgpu_evict_once(gpu(), shared.buf.mem + offset, len);
 
@@ -84,7 +95,7 @@ static void *gpu_thread(void *seed)
 {
 	uint64_t random = (uintptr_t)seed;
 
-	while (now_ms() < shared.end) {
+	while (goes_on()) {
 		unsigned int block = random_below(&random, BLOCKS);
 		size_t offset = block * BLOCK_SIZE;
 		int err;
@@ -110,7 +121,7 @@ static void *cpu_thread(void *seed)
 {
 	uint64_t random = (uintptr_t)seed;
 
-	while (now_ms() < shared.end) {
+	while (goes_on()) {
 		unsigned int block = random_below(&random, BLOCKS);
 		size_t offset = block * BLOCK_SIZE;
 
@@ -157,7 +168,14 @@ static void one_buffer_many_threads(void)
 struct coming_and_going {
 	struct buffer buf;
 	bool by_fault;
+	atomic_uint worked;
 };
+
+static bool come_and_go_on(const struct coming_and_going *pages)
+{
+	return now_ms() < shared.end ||
+	       (!pages->worked && now_ms() < shared.end + PATIENCE_MS * ktap_scale());
+}
 
 static void *come_and_go(void *arg)
 {
@@ -165,7 +183,7 @@ static void *come_and_go(void *arg)
 	struct buffer *buf = &pages->buf;
 	uint64_t random = 0xc0e;
 
-	while (now_ms() < shared.end) {
+	while (come_and_go_on(pages)) {
 		int err = simgpu_populate_once(gpu(), buf->mem, buf->size, 0);
 
 		check(!err || err == -EBUSY, "populate gave %s", error_name(err));
@@ -184,7 +202,6 @@ static void gpu_works_while_pages_come_and_go(bool by_fault, unsigned int delay_
 {
 	struct coming_and_going pages = { .by_fault = by_fault };
 	struct buffer *buf = &pages.buf;
-	unsigned int worked = 0;
 	uint64_t random = 0x6b;
 	pthread_t thread;
 
@@ -195,7 +212,7 @@ static void gpu_works_while_pages_come_and_go(bool by_fault, unsigned int delay_
 	gpu();
 	shared.end = load_end(LOAD_SECONDS / 2);
 	thread = run_thread(come_and_go, &pages);
-	while (now_ms() < shared.end) {
+	while (come_and_go_on(&pages)) {
 		uint64_t value = random_below(&random, 1 << 30) + 1;
 		int err = simgpu_xor(gpu(), buf->mem, buf->size, value);
 
@@ -203,13 +220,13 @@ static void gpu_works_while_pages_come_and_go(bool by_fault, unsigned int delay_
 		if (err)
 			continue;
 		buffer_model_xor(buf, 0, buf->size, value);
-		if (!(++worked % 32))
+		if (!(++pages.worked % 32))
 			buffer_verify(buf);
 	}
 	pthread_join(thread, NULL);
 	buffer_verify(buf);
-	diag("the GPU worked %u times", worked);
-	check(worked, "the GPU never worked");
+	diag("the GPU worked %u times", pages.worked);
+	check(pages.worked, "the GPU never worked");
 }
 
 static void gpu_work_against_eviction(void)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -79,6 +80,9 @@ void module_unload_soon(const char *name)
 	check(!err, "unloading %s gave %s", name, error_name(err));
 }
 
+/* How the device's modalias begins: vendor and device number. */
+#define MODALIAS "pci:v00001B36d00005347"
+
 struct binding driver_binding(void)
 {
 	char path[128], real[PATH_MAX];
@@ -119,6 +123,34 @@ void driver_unbind(const struct binding *binding)
 void driver_bind(const struct binding *binding)
 {
 	write_attribute(binding, "bind");
+}
+
+void driver_bind_all(void)
+{
+	static const char devices[] = "/sys/bus/pci/devices";
+	struct binding binding = { .driver = "/sys/bus/pci/drivers/" DRIVER };
+	struct dirent *entry;
+	DIR *dir = opendir(devices);
+
+	check(dir, "%s: %s", devices, strerror(errno));
+	while ((entry = readdir(dir))) {
+		char path[PATH_MAX], alias[64] = "";
+		FILE *file;
+
+		snprintf(path, sizeof(path), "%s/%s/modalias", devices, entry->d_name);
+		file = fopen(path, "re");
+		if (!file)
+			continue;
+		if (!fgets(alias, sizeof(alias), file))
+			alias[0] = 0;
+		fclose(file);
+		snprintf(path, sizeof(path), "%s/%s/driver", devices, entry->d_name);
+		if (strncmp(alias, MODALIAS, strlen(MODALIAS)) || !access(path, F_OK))
+			continue;
+		snprintf(binding.device, sizeof(binding.device), "%.63s", entry->d_name);
+		driver_bind(&binding);
+	}
+	closedir(dir);
 }
 
 void driver_wait_for_device(void)

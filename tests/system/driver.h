@@ -35,6 +35,9 @@ struct binding driver_binding(void);
 void driver_unbind(const struct binding *binding);
 void driver_bind(const struct binding *binding);
 
+/* Bind the driver to every device that a failed test left without it. */
+void driver_bind_all(void);
+
 /* Wait until the device can be opened, and open it. */
 void driver_wait_for_device(void);
 

@@ -123,11 +123,11 @@ static void read_from_other(ssize_t (*read_other)(pid_t pid, void *to, const voi
 static ssize_t by_process_vm_readv(pid_t pid, void *to, const void *from, size_t size)
 {
 	struct iovec local = { to, size }, remote = { (void *)from, size };
-	ssize_t got = process_vm_readv(pid, &local, 1, &remote, 1, 0);
 
-	if (got < 0 && errno == ENOSYS)
+	/* Reading nothing works wherever the system call exists. */
+	if (process_vm_readv(getpid(), NULL, 0, NULL, 0, 0))
 		skip("the kernel has no process_vm_readv (CONFIG_CROSS_MEMORY_ATTACH)");
-	return got;
+	return process_vm_readv(pid, &local, 1, &remote, 1, 0);
 }
 
 static void process_vm_read(void)

@@ -71,7 +71,8 @@ void ktap_fail(const char *file, int line, const char *format, ...)
 }
 
 /* A failure that the runner itself found. */
-static void __attribute__((format(printf, 1, 2))) note_failure(const char *format, ...)
+[[gnu::format(printf, 1, 2)]]
+static void note_failure(const char *format, ...)
 {
 	va_list args;
 

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 struct ktap_test {
 	const char *name;
@@ -43,7 +44,7 @@ int ktap_main(const struct ktap_suite *suite, int argc, char **argv);
 			.after = (after_),					\
 		};								\
 										\
-		return ktap_main(&suite, argc, argv);				\
+		exit(ktap_main(&suite, argc, argv));				\
 	}
 
 /*
@@ -57,9 +58,10 @@ atomic_ulong *ktap_shared_number(void);
 
 /* End the test, from any process or thread of it. The first reason counts. */
 #define fail(...) ktap_fail(__FILE_NAME__, __LINE__, __VA_ARGS__)
-void ktap_fail(const char *file, int line, const char *format, ...)
-	__attribute__((noreturn, format(printf, 3, 4)));
-void skip(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+[[noreturn, gnu::format(printf, 3, 4)]]
+void ktap_fail(const char *file, int line, const char *format, ...);
+[[noreturn, gnu::format(printf, 1, 2)]]
+void skip(const char *format, ...);
 
 #define check(condition, ...)			\
 	do {					\
@@ -77,6 +79,7 @@ void ktap_check_result(const char *file, int line, const char *what, int got, in
 const char *error_name(int err);
 
 /* Print a "# ..." line. */
-void diag(const char *format, ...) __attribute__((format(printf, 1, 2)));
+[[gnu::format(printf, 1, 2)]]
+void diag(const char *format, ...);
 
 #endif /* KTAP_H */

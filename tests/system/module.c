@@ -4,8 +4,10 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -167,11 +169,16 @@ static void unbind_with_shared_pages(void)
 	expect_working();
 }
 
+/* How many workers have the device open by themselves; shared with them. */
+static atomic_uint *opened;
+
 static void works_until_gone(void *arg)
 {
 	struct worker *worker = arg;
 
 	gpu_close();
+	gpu();
+	(*opened)++;
 	buffer_init(&worker->buf, SIZE);
 	worker_run_until_gone(worker, 20);
 	worker_verify(worker);
@@ -181,14 +188,22 @@ static void unbind_under_load(void)
 {
 	struct binding binding = driver_binding();
 
+	opened = mmap(NULL, sizeof(*opened), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
+	check(opened != MAP_FAILED, "mmap: %s", strerror(errno));
 	for (int round = 0; round < 3; round++) {
 		pid_t children[4];
+
+		*opened = 0;
 
 		for (int i = 0; i < 4; i++) {
 			struct worker worker = { .random = 10 * round + i };
 
 			children[i] = start(works_until_gone, &worker);
 		}
+		/* One that fails to open it ends, and is found out below. */
+		for (int ms = 0; *opened < 4 && ms < 10000; ms++)
+			sleep_ms(1);
 		sleep_ms(300 + 200 * round);
 		driver_unbind(&binding);
 		for (int i = 0; i < 4; i++)
@@ -205,6 +220,7 @@ static void restore(void)
 		module_load(LIBRARY);
 	if (!module_is_loaded(DRIVER))
 		module_load(DRIVER);
+	driver_bind_all();
 	driver_wait_for_device();
 	gpu_after_test();
 }

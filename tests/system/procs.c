@@ -63,12 +63,12 @@ int signal_of(void (*run)(void *), void *arg)
 
 static void read_byte(void *address)
 {
-	(void)*(volatile char *)address;
+	(void)__atomic_load_n((char *)address, __ATOMIC_RELAXED);
 }
 
 static void write_byte(void *address)
 {
-	*(volatile char *)address = 1;
+	__atomic_store_n((char *)address, 1, __ATOMIC_RELAXED);
 }
 
 int signal_of_read(const void *address)

@@ -9,6 +9,7 @@ use simgpu_device::{logger, socket};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn main() -> ExitCode {
     let options = match args::parse(std::env::args_os().skip(1)) {
@@ -46,8 +47,18 @@ fn run(options: &Options) -> Result<(), String> {
     if !options.quiet {
         say(&ready_line(&options.socket, options.vram));
     }
-    server::serve(listener, &mut Backend::new(device)).map_err(|e| format!("{e}."))
+    let result = server::serve(listener, &mut Backend::new(device)).map_err(|e| format!("{e}."));
+    if ENDING.load(Ordering::SeqCst) {
+        // The other thread has hung up, and ends the process when that is done.
+        loop {
+            std::thread::park();
+        }
+    }
+    result
 }
+
+/// A signal has come that ends the process.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 fn ready_line(path: &Path, vram: u64) -> String {
     format!(
@@ -87,13 +98,15 @@ impl Signals {
         }
     }
 
-    /// Waits for one, removes the socket `path`, and exits. The other threads
-    /// hold nothing that outlives the process.
+    /// Waits for one, removes the socket `path`, hangs up, and exits. The other
+    /// threads hold nothing that outlives the process.
     fn wait_and_exit(self, path: &PathBuf) {
         let mut signal = 0;
         // SAFETY: both pointers are to live, initialised values.
         if unsafe { libc::sigwait(&self.0, &mut signal) } == 0 {
+            ENDING.store(true, Ordering::SeqCst);
             let _ = std::fs::remove_file(path);
+            socket::hang_up(path);
             std::process::exit(0);
         }
     }
