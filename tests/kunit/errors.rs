@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Each step of each path fails: the error is the documented one, no data is lost, nothing is left behind.
+
+use crate::{
+    ffi,
+    gpu::Gpu,
+    harness::{
+        check,
+        check_eq,
+        check_err,
+        suite,
+        Failure,
+        Outcome,
+        Test, //
+    },
+    user::UserMemory,
+    vram::Layout, //
+};
+use drm_pagemap::{
+    migrate::Details,
+    queue, //
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
+
+/// The number of pages; a power of two.
+const PAGES: usize = 16;
+
+/// Pages of which every fourth was never touched, the first one at a multiple of the whole.
+fn mixture(seed: u64) -> Outcome<UserMemory> {
+    let memory = UserMemory::map_aligned(PAGES)?;
+
+    for i in (0..PAGES).filter(|i| i % 4 != 3) {
+        memory.part(i..i + 1).fill(seed)?;
+    }
+    Ok(memory)
+}
+
+fn verify_mixture(memory: &UserMemory, seed: u64) -> Outcome {
+    for i in 0..PAGES {
+        let page = memory.part(i..i + 1);
+
+        if i % 4 != 3 {
+            page.verify(seed)?;
+        } else {
+            page.verify_zero()?;
+        }
+    }
+    Ok(())
+}
+
+/// A migration to device memory, prepared to fail by `arm`, fails with `err`, and leaves no trace; the next one
+/// works.
+fn to_devmem_fails(
+    test: &Test,
+    gpu: &Gpu,
+    err: Error,
+    arm: impl Fn(&Gpu) -> Outcome,
+    disarm: impl Fn(&Gpu) -> Outcome,
+) -> Outcome {
+    for layout in [Layout::Contiguous, Layout::Scattered] {
+        let memory = mixture(3)?;
+
+        arm(gpu)?;
+        let result = test.without_warnings(|| {
+            gpu.migrate_as(test.mm(), memory.range(), layout, &Details::default())
+        });
+        disarm(gpu)?;
+
+        check_err!(result, err);
+        gpu.check_idle()?;
+        check_eq!(gpu.residency(test.mm(), memory.range())?.device, 0);
+        verify_mixture(&memory, 3)?;
+
+        gpu.migrate_as(test.mm(), memory.range(), layout, &Details::default())?;
+        gpu.check_in_device(test.mm(), &memory)?;
+        verify_mixture(&memory, 3)?;
+        memory.unmap()?;
+    }
+    Ok(())
+}
+
+fn nothing(_gpu: &Gpu) -> Outcome {
+    Ok(())
+}
+
+fn to_devmem_populate(test: &mut Test, gpu: &Gpu) -> Outcome {
+    for err in [EIO, ENOMEM, EAGAIN] {
+        let arm = |gpu: &Gpu| {
+            gpu.vram().populate.fail(1, 1, err);
+            Ok(())
+        };
+
+        to_devmem_fails(test, gpu, err, arm, nothing)?;
+    }
+    Ok(())
+}
+
+fn to_devmem_copy(test: &mut Test, gpu: &Gpu) -> Outcome {
+    for err in [EIO, ENODEV, ERESTARTSYS] {
+        let arm = |gpu: &Gpu| {
+            gpu.vram().copy_to_devmem.fail(1, 1, err);
+            Ok(())
+        };
+
+        to_devmem_fails(test, gpu, err, arm, nothing)?;
+    }
+    Ok(())
+}
+
+fn to_devmem_dma(test: &mut Test, gpu: &Gpu) -> Outcome {
+    // Twelve pages are mapped; so the thirteenth mapping does not come.
+    for nth in [1, 2, 6, 12] {
+        to_devmem_fails(
+            test,
+            gpu,
+            EFAULT,
+            |gpu| gpu.fail_dma(nth, usize::MAX >> 1),
+            |gpu| gpu.fail_dma(0, 0),
+        )?;
+    }
+    let (memory, maps) = (mixture(3)?, gpu.dma_maps());
+
+    gpu.fail_dma(13, 1)?;
+    gpu.migrate(test.mm(), memory.range())?;
+    check_eq!(gpu.dma_maps(), maps + 12);
+    gpu.fail_dma(0, 0)?;
+    verify_mixture(&memory, 3)
+}
+
+/// An eviction, of which the first `bad` of three tries fail.
+fn evict_fails(
+    test: &Test,
+    gpu: &Gpu,
+    err: Error,
+    bad: usize,
+    arm: impl Fn(&Gpu, usize) -> Outcome,
+    disarm: impl Fn(&Gpu) -> Outcome,
+) -> Outcome {
+    let memory = mixture(4)?;
+    let devmem = gpu.migrate(test.mm(), memory.range())?;
+
+    arm(gpu, bad)?;
+    let (moved, result) = test.without_warnings(|| devmem.evict_to_ram());
+    disarm(gpu)?;
+
+    if bad < 3 {
+        result?;
+        check_eq!(moved, PAGES);
+        gpu.check_in_ram(test.mm(), &memory)?;
+    } else {
+        check_err!(result, err);
+        check_eq!(moved, 0);
+        check!(!devmem.is_detached());
+        gpu.check_in_device(test.mm(), &memory)?;
+        // It is usable still, by CPUs and by the driver.
+        devmem.evict_to_ram().1?;
+    }
+    verify_mixture(&memory, 4)?;
+    check!(devmem.is_detached());
+    drop(devmem);
+    gpu.check_idle()?;
+    memory.unmap()?;
+    Ok(())
+}
+
+fn evict_populate(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let arm = |gpu: &Gpu, times| {
+        gpu.vram().populate.fail(1, times, EIO);
+        Ok(())
+    };
+
+    for bad in 1..=3 {
+        evict_fails(test, gpu, EIO, bad, arm, nothing)?;
+    }
+    Ok(())
+}
+
+fn evict_copy(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let arm = |gpu: &Gpu, times| {
+        gpu.vram().copy_to_ram.fail(1, times, ENODEV);
+        Ok(())
+    };
+
+    for bad in 1..=3 {
+        evict_fails(test, gpu, ENODEV, bad, arm, nothing)?;
+    }
+    Ok(())
+}
+
+fn evict_dma(test: &mut Test, gpu: &Gpu) -> Outcome {
+    for nth in [1, 2, PAGES] {
+        for bad in [1, 3] {
+            // A failed mapping ends a try; a try that gets that far maps again.
+            let times = if bad == 3 { usize::MAX >> 1 } else { bad };
+
+            evict_fails(
+                test,
+                gpu,
+                EFAULT,
+                bad,
+                |gpu, _| gpu.fail_dma(nth, times),
+                |gpu| gpu.fail_dma(0, 0),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// A CPU fault: if the whole allocation can't come home, the page that is wanted does; if that can't either the
+/// access fails.
+fn fault_copy(test: &mut Test, gpu: &Gpu) -> Outcome {
+    for touched in [0, 3, PAGES - 1] {
+        let memory = mixture(5)?;
+
+        gpu.migrate(test.mm(), memory.range())?;
+        gpu.vram().copy_to_ram.fail(1, 2, EIO);
+        check_err!(memory.touch(touched), EFAULT);
+        gpu.check_in_device(test.mm(), &memory)?;
+
+        gpu.vram().copy_to_ram.fail(1, 1, EIO);
+        memory.touch(touched)?;
+        gpu.check_in_ram(test.mm(), &memory.part(touched..touched + 1))?;
+        check_eq!(gpu.residency(test.mm(), memory.range())?.device, PAGES - 1);
+        verify_mixture(&memory, 5)?;
+        gpu.check_idle()?;
+        memory.unmap()?;
+    }
+    Ok(())
+}
+
+fn fault_dma(test: &mut Test, gpu: &Gpu) -> Outcome {
+    for nth in [1, 5, PAGES] {
+        let memory = mixture(5)?;
+
+        gpu.migrate(test.mm(), memory.range())?;
+        gpu.fail_dma(nth, usize::MAX >> 1)?;
+        let result = test.without_warnings(|| memory.touch(5));
+        gpu.fail_dma(0, 0)?;
+        check_err!(result, EFAULT);
+        gpu.check_in_device(test.mm(), &memory)?;
+
+        gpu.fail_dma(nth, 1)?;
+        let result = test.without_warnings(|| memory.touch(5));
+        gpu.fail_dma(0, 0)?;
+        result?;
+        gpu.check_in_ram(test.mm(), &memory.part(5..6))?;
+        check_eq!(gpu.residency(test.mm(), memory.range())?.device, PAGES - 1);
+        verify_mixture(&memory, 5)?;
+        gpu.check_idle()?;
+        memory.unmap()?;
+    }
+    Ok(())
+}
+
+/// CPU faults don't ask the driver where pages are.
+fn fault_needs_no_populate(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = mixture(5)?;
+
+    gpu.migrate(test.mm(), memory.range())?;
+    gpu.vram().populate.fail_always(EIO);
+    verify_mixture(&memory, 5)?;
+    gpu.vram().populate.heal();
+    check_eq!(gpu.vram().populate.calls(), 1);
+    Ok(())
+}
+
+/// Calls `op` again and again; each time one allocation later fails, until none does.
+fn each_allocation_fails(mut op: impl FnMut(&mut dyn FnMut(bool)) -> Outcome) -> Outcome {
+    /// More than any path makes.
+    const MOST: u32 = 5000;
+
+    // SAFETY: No requirements.
+    if !unsafe { ffi::drm_pagemap_kunit_can_fail_alloc() } {
+        return Err(Failure::skip(fmt!(
+            "no fault injection, or not set up: see tests/kunit/helpers.c"
+        )));
+    }
+    for nth in 1..MOST {
+        let mut reached = false;
+
+        // `op` arms it just before, and disarms it right after what shall be tried.
+        op(&mut |arm| {
+            // SAFETY: No requirements.
+            unsafe {
+                if !arm {
+                    reached = ffi::drm_pagemap_kunit_fail_left() == 0;
+                }
+                ffi::drm_pagemap_kunit_fail_nth(if arm { nth } else { 0 });
+            }
+        })?;
+        if !reached {
+            pr_info!("each of {} allocations failed once\n", nth - 1);
+            check!(nth > 1);
+            return Ok(());
+        }
+    }
+    Err(Failure::new(fmt!("{} allocations are too many", MOST)))
+}
+
+fn alloc_new(_test: &mut Test, gpu: &Gpu) -> Outcome {
+    each_allocation_fails(|injection| {
+        injection(true);
+        let result = gpu.alloc(PAGES);
+        injection(false);
+
+        if let Err(err) = result {
+            check_eq!(err, ENOMEM);
+        }
+        gpu.check_idle()
+    })
+}
+
+fn alloc_to_devmem(test: &mut Test, gpu: &Gpu) -> Outcome {
+    each_allocation_fails(|injection| {
+        let memory = mixture(6)?;
+
+        injection(true);
+        let result = gpu.migrate(test.mm(), memory.range());
+        injection(false);
+
+        match result {
+            Ok(_) => gpu.check_in_device(test.mm(), &memory)?,
+            // The core does not say why it left a page where it was.
+            Err(err) => check!(err == ENOMEM || err == EBUSY),
+        }
+        verify_mixture(&memory, 6)?;
+        memory.unmap()?;
+        gpu.check_idle()
+    })
+}
+
+fn alloc_evict(test: &mut Test, gpu: &Gpu) -> Outcome {
+    each_allocation_fails(|injection| {
+        let memory = mixture(6)?;
+        let devmem = gpu.migrate(test.mm(), memory.range())?;
+
+        injection(true);
+        let (moved, result) = devmem.evict_to_ram();
+        injection(false);
+
+        // One failure is what the three tries are for.
+        result?;
+        check_eq!(moved, PAGES);
+        drop(devmem);
+        verify_mixture(&memory, 6)?;
+        memory.unmap()?;
+        gpu.check_idle()
+    })
+}
+
+fn alloc_fault(test: &mut Test, gpu: &Gpu) -> Outcome {
+    each_allocation_fails(|injection| {
+        let memory = mixture(6)?;
+
+        gpu.migrate(test.mm(), memory.range())?;
+        injection(true);
+        let result = memory.touch(5);
+        injection(false);
+
+        if let Err(err) = result {
+            check_eq!(err, EFAULT);
+        }
+        verify_mixture(&memory, 6)?;
+        memory.unmap()?;
+        gpu.check_idle()
+    })
+}
+
+fn alloc_register(test: &mut Test, gpu: &Gpu) -> Outcome {
+    each_allocation_fails(|injection| {
+        injection(true);
+        // The core complains where it has no memory for page tables.
+        let result = test.without_warnings(|| gpu.register_again(64 << 12));
+        injection(false);
+
+        if let Err(err) = result {
+            check!(err != EINVAL);
+        }
+        Ok(())
+    })?;
+    check_eq!(gpu.vram().counts.made.load(Relaxed), 0);
+    queue::flush();
+    Ok(())
+}
+
+suite!(
+    drm_pagemap_errors,
+    crate::harness::with_gpu,
+    [
+        to_devmem_populate,
+        to_devmem_copy,
+        to_devmem_dma,
+        evict_populate,
+        evict_copy,
+        evict_dma,
+        fault_copy,
+        fault_dma,
+        fault_needs_no_populate,
+        alloc_new,
+        alloc_to_devmem,
+        alloc_evict,
+        alloc_fault,
+        alloc_register,
+    ]
+);
