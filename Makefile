@@ -16,7 +16,7 @@ export DRM_PAGEMAP_KERNEL := $(kernel)
 ifdef KDIR
 
 # Somebody's own kernel tree: built here, with this machine's compilers.
-kbuild-llvm := $(or $(LLVM),$(shell grep -qs '^CONFIG_CC_IS_CLANG=y' $(if $(O),$(KDIR),$(KDIR))/.config && echo 1))
+kbuild-llvm := $(or $(LLVM),$(shell grep -qs '^CONFIG_CC_IS_CLANG=y' $(KDIR)/.config && echo 1))
 kbuild := $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(kbuild-llvm),LLVM=$(kbuild-llvm)) \
 	$(if $(O),MO=$(abspath $(O))) $(if $(V),V=$(V)) $(if $(CLIPPY),CLIPPY=$(CLIPPY))
 

@@ -238,7 +238,8 @@ impl DrmPagemapDevmem {
 /// The reference on an allocation that a migration consumes, and pages then share.
 ///
 /// Dropping it says that no page refers to the allocation: it completes `detached` and calls the
-/// driver's release operation, after which the allocation may be gone. Any context.
+/// driver's release operation, after which the allocation may be gone. Any context but that of a
+/// hard interrupt, in which `complete_all()` is not allowed.
 ///
 /// # Invariants
 ///

@@ -5,7 +5,7 @@
 # shellcheck disable=SC2034 # variables are for those who include this
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-cache=${DRM_PAGEMAP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/drm_pagemap}
+cache=${DRM_PAGEMAP_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/drm_pagemap}
 mkdir -p "$cache/logs"
 cache=$(cd "$cache" && pwd -P)
 jobs=${DRM_PAGEMAP_JOBS:-$(($(nproc) + 1))}

@@ -10,12 +10,12 @@ ns_options=(--mount --propagation private --pid --fork --kill-child)
 # Whether this machine lets us; the reason is in $why_not otherwise.
 # shellcheck disable=SC2034 # it is for those who include this
 can_namespace() {
-	why_not=
-	unshare "${ns_options[@]}" true 2>/dev/null && return
+	local said
+	said=$(unshare "${ns_options[@]}" true 2>&1) && return
 	if ((EUID == 0)); then
-		why_not="this machine does not allow mount namespaces even for root (a container without CAP_SYS_ADMIN?). Run this on the machine itself, or in a privileged container."
+		why_not="this machine does not allow mount namespaces even for root ($said). Is this a container without CAP_SYS_ADMIN, or a chroot? Run this on the machine itself, or in a privileged container."
 	else
-		why_not="without root this needs user namespaces with a range of user ids. As root, once: apt-get install uidmap, a line for $(id -un) in /etc/subuid and in /etc/subgid, and sysctl kernel.unprivileged_userns_clone=1 where that setting exists. Or run this as root."
+		why_not="without root this needs user namespaces with a range of user ids, which do not work here ($said). As root, once: apt-get install uidmap, a line for $(id -un) in /etc/subuid and in /etc/subgid, and sysctl kernel.unprivileged_userns_clone=1 where that setting exists. Or run this as root."
 	fi
 	return 1
 }

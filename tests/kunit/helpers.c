@@ -285,9 +285,10 @@ void drm_pagemap_kunit_put_page_in_timer(struct page *page)
 	struct put_timer put = { .page = page };
 
 	init_completion(&put.done);
+	/* Not a hard interrupt: complete_all(), which the last put calls, may not run there. */
 	hrtimer_setup_on_stack(&put.timer, put_timer_fn, CLOCK_MONOTONIC,
-			       HRTIMER_MODE_REL_HARD);
-	hrtimer_start(&put.timer, us_to_ktime(10), HRTIMER_MODE_REL_HARD);
+			       HRTIMER_MODE_REL_SOFT);
+	hrtimer_start(&put.timer, us_to_ktime(10), HRTIMER_MODE_REL_SOFT);
 	wait_for_completion(&put.done);
 	hrtimer_cancel(&put.timer);
 	destroy_hrtimer_on_stack(&put.timer);
