@@ -1,193 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * The C front door: a small C driver, with a buffer in RAM for a GPU's memory,
- * that uses nothing but <drm/drm_pagemap.h>.
+ * The C front door, from a C driver's side: nothing but <drm/drm_pagemap.h>.
  */
 
 #include <kunit/test.h>
 
 #include <linux/bitmap.h>
 #include <linux/delay.h>
-#include <linux/device/faux.h>
 #include <linux/dma-fence.h>
-#include <linux/ioport.h>
 #include <linux/jiffies.h>
 #include <linux/kref.h>
-#include <linux/memremap.h>
-#include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-#include <linux/vmalloc.h>
 
-#include <drm/drm_device.h>
-#include <drm/drm_drv.h>
-#include <drm/drm_pagemap.h>
-
+#include "c_gpu.h"
 #include "helpers.h"
 
-#define VRAM_PAGES	64
-#define POISON		0xa5
+/* --- What tests share ----------------------------------------------------- */
 
-struct c_gpu {
-	struct faux_device *faux;
-	struct drm_device *drm;
-	struct dev_pagemap pgmap;
-	struct range res;
-	struct drm_pagemap dpagemap;
-	/* Whether the test, or nobody, has the first reference. */
-	bool held;
-	u8 *vram;
-	DECLARE_BITMAP(used, VRAM_PAGES);
-	spinlock_t lock;
-	struct mm_struct *mm;
-
-	atomic_t destroyed;
-	atomic_t released;
-	atomic_t live;
-	atomic_t copies_in;
-	atomic_t copies_out;
-	struct dma_fence *copy_fence;
-	int fail_copy_in;
-	int fail_copy_out;
-	int populate_ret;
-};
-
-struct c_alloc {
-	struct drm_pagemap_devmem base;
-	struct c_gpu *gpu;
-	unsigned int first, nr;
-};
-
-/* The suite's tests run one after the other. */
-static struct c_gpu *the_gpu;
-
-static unsigned long first_pfn(struct c_gpu *gpu)
-{
-	return PHYS_PFN(gpu->res.start);
-}
-
-/* --- The driver's operations ---------------------------------------------- */
-
-static void c_release(struct drm_pagemap_devmem *devmem)
-{
-	struct c_alloc *alloc = container_of(devmem, struct c_alloc, base);
-	struct c_gpu *gpu = alloc->gpu;
-	unsigned long flags;
-
-	/* In any context, for C drivers. */
-	spin_lock_irqsave(&gpu->lock, flags);
-	bitmap_clear(gpu->used, alloc->first, alloc->nr);
-	spin_unlock_irqrestore(&gpu->lock, flags);
-
-	kfree(alloc);
-	atomic_inc(&gpu->released);
-	atomic_dec(&gpu->live);
-}
-
-static int c_populate_pfn(struct drm_pagemap_devmem *devmem,
-			  unsigned long npages, unsigned long *pfn)
-{
-	struct c_alloc *alloc = container_of(devmem, struct c_alloc, base);
-
-	if (npages > alloc->nr)
-		return -EINVAL;
-	for (unsigned long i = 0; i < npages; i++)
-		pfn[i] = first_pfn(alloc->gpu) + alloc->first + i;
-	return 0;
-}
-
-static u8 *vram_of(struct c_gpu *gpu, struct page *page)
-{
-	return gpu->vram + ((page_to_pfn(page) - first_pfn(gpu)) << PAGE_SHIFT);
-}
-
-static int c_copy_in(struct page **pages, struct drm_pagemap_addr *addr,
-		     unsigned long npages, struct dma_fence *fence)
-{
-	struct c_gpu *gpu = the_gpu;
-
-	atomic_inc(&gpu->copies_in);
-	gpu->copy_fence = fence;
-	if (gpu->fail_copy_in)
-		return gpu->fail_copy_in;
-
-	for (unsigned long i = 0; i < npages; i += 1 << addr[i].order) {
-		size_t size = PAGE_SIZE << addr[i].order;
-
-		if (!pages[i])
-			continue;
-		if (addr[i].addr)
-			memcpy(vram_of(gpu, pages[i]),
-			       drm_pagemap_kunit_dma_to_virt(&gpu->faux->dev,
-							     addr[i].addr),
-			       size);
-		else
-			memset(vram_of(gpu, pages[i]), 0, size);
-	}
-	return 0;
-}
-
-static int c_copy_out(struct page **pages, struct drm_pagemap_addr *addr,
-		      unsigned long npages, struct dma_fence *fence)
-{
-	struct c_gpu *gpu = the_gpu;
-
-	atomic_inc(&gpu->copies_out);
-	if (gpu->fail_copy_out)
-		return gpu->fail_copy_out;
-
-	for (unsigned long i = 0; i < npages; i += 1 << addr[i].order)
-		if (pages[i] && addr[i].addr)
-			memcpy(drm_pagemap_kunit_dma_to_virt(&gpu->faux->dev,
-							     addr[i].addr),
-			       vram_of(gpu, pages[i]),
-			       PAGE_SIZE << addr[i].order);
-	return 0;
-}
-
-static const struct drm_pagemap_devmem_ops c_devmem_ops = {
-	.devmem_release = c_release,
-	.populate_devmem_pfn = c_populate_pfn,
-	.copy_to_devmem = c_copy_in,
-	.copy_to_ram = c_copy_out,
-};
-
-static struct c_alloc *c_alloc_with(struct c_gpu *gpu, unsigned int pages,
-				    const struct drm_pagemap_devmem_ops *ops,
-				    struct dma_fence *fence)
-{
-	struct c_alloc *alloc = kzalloc_obj(*alloc);
-	unsigned long flags;
-
-	if (!alloc)
-		return NULL;
-
-	spin_lock_irqsave(&gpu->lock, flags);
-	alloc->first = bitmap_find_next_zero_area(gpu->used, VRAM_PAGES, 0,
-						  pages, 0);
-	if (alloc->first < VRAM_PAGES)
-		bitmap_set(gpu->used, alloc->first, pages);
-	spin_unlock_irqrestore(&gpu->lock, flags);
-	if (alloc->first >= VRAM_PAGES) {
-		kfree(alloc);
-		return NULL;
-	}
-
-	alloc->gpu = gpu;
-	alloc->nr = pages;
-	drm_pagemap_devmem_init(&alloc->base, &gpu->faux->dev, current->mm, ops,
-				&gpu->dpagemap, (size_t)pages << PAGE_SHIFT,
-				fence);
-	atomic_inc(&gpu->live);
-	return alloc;
-}
-
-static struct c_alloc *c_alloc(struct c_gpu *gpu, unsigned int pages)
-{
-	return c_alloc_with(gpu, pages, &c_devmem_ops, NULL);
-}
+/* What the layer does from its work queue takes a moment. */
+#define wait_for(cond)							\
+({									\
+	unsigned long __end = jiffies + 5 * HZ;				\
+									\
+	while (!(cond) && time_before(jiffies, __end))			\
+		msleep(1);						\
+	(cond);								\
+})
 
 static int c_migrate(struct c_alloc *alloc, unsigned long start,
 		     unsigned long end, unsigned long timeslice_ms)
@@ -204,125 +45,6 @@ static int c_migrate(struct c_alloc *alloc, unsigned long start,
 	mmap_read_unlock(mm);
 	return ret;
 }
-
-static int c_populate_mm(struct drm_pagemap *dpagemap, unsigned long start,
-			 unsigned long end, struct mm_struct *mm,
-			 unsigned long timeslice_ms)
-{
-	struct c_gpu *gpu = container_of(dpagemap, struct c_gpu, dpagemap);
-	struct drm_pagemap_migrate_details details = {
-		.timeslice_ms = timeslice_ms,
-	};
-	struct c_alloc *alloc;
-
-	mmap_assert_locked(mm);
-	if (gpu->populate_ret)
-		return gpu->populate_ret;
-	alloc = c_alloc(gpu, (end - start) >> PAGE_SHIFT);
-	if (!alloc)
-		return -ENOSPC;
-	return drm_pagemap_migrate_to_devmem(&alloc->base, mm, start, end,
-					     &details);
-}
-
-static void c_destroy(struct drm_pagemap *dpagemap, bool is_atomic_or_reclaim)
-{
-	struct c_gpu *gpu = container_of(dpagemap, struct c_gpu, dpagemap);
-
-	atomic_inc(&gpu->destroyed);
-}
-
-static const struct drm_pagemap_ops c_ops = {
-	.populate_mm = c_populate_mm,
-	.destroy = c_destroy,
-};
-
-/* --- The driver's device -------------------------------------------------- */
-
-static const struct file_operations c_fops = {
-	.owner = THIS_MODULE,
-};
-
-static const struct drm_driver c_drm_driver = {
-	.fops = &c_fops,
-	.name = "drm_pagemap_kunit_c",
-	.desc = "drm_pagemap KUnit, in C",
-};
-
-static void c_gpu_free(struct c_gpu *gpu)
-{
-	if (gpu->pgmap.nr_range)
-		memunmap_pages(&gpu->pgmap);
-	if (gpu->res.end)
-		release_mem_region(gpu->res.start, range_len(&gpu->res));
-	if (!IS_ERR_OR_NULL(gpu->drm))
-		drm_dev_put(gpu->drm);
-	if (gpu->faux) {
-		drm_pagemap_kunit_dma_remove(&gpu->faux->dev);
-		faux_device_destroy(gpu->faux);
-	}
-	vfree(gpu->vram);
-	the_gpu = NULL;
-	kfree(gpu);
-}
-
-static struct c_gpu *c_gpu_new(void)
-{
-	struct c_gpu *gpu = kzalloc_obj(*gpu);
-	struct resource *res;
-	void *mapped;
-
-	if (!gpu)
-		return NULL;
-	the_gpu = gpu;
-	spin_lock_init(&gpu->lock);
-
-	gpu->vram = vmalloc(VRAM_PAGES * PAGE_SIZE);
-	gpu->faux = faux_device_create("drm_pagemap_kunit_c", NULL, NULL);
-	if (!gpu->vram || !gpu->faux ||
-	    drm_pagemap_kunit_dma_add(&gpu->faux->dev))
-		goto err;
-	memset(gpu->vram, POISON, VRAM_PAGES * PAGE_SIZE);
-
-	gpu->drm = drm_dev_alloc(&c_drm_driver, &gpu->faux->dev);
-	if (IS_ERR(gpu->drm))
-		goto err;
-
-	res = request_free_mem_region(&iomem_resource, VRAM_PAGES * PAGE_SIZE,
-				      "drm_pagemap_kunit_c");
-	if (IS_ERR(res))
-		goto err;
-	gpu->res.start = res->start;
-	gpu->res.end = res->end;
-
-	gpu->pgmap.type = MEMORY_DEVICE_PRIVATE;
-	gpu->pgmap.range = gpu->res;
-	gpu->pgmap.nr_range = 1;
-	gpu->pgmap.ops = drm_pagemap_pagemap_ops_get();
-	gpu->pgmap.owner = gpu;
-	mapped = memremap_pages(&gpu->pgmap, NUMA_NO_NODE);
-	if (IS_ERR(mapped)) {
-		gpu->pgmap.nr_range = 0;
-		goto err;
-	}
-	return gpu;
-
-err:
-	c_gpu_free(gpu);
-	return NULL;
-}
-
-/* --- What tests share ----------------------------------------------------- */
-
-/* What the layer does from its work queue takes a moment. */
-#define wait_for(cond)							\
-({									\
-	unsigned long __end = jiffies + 5 * HZ;				\
-									\
-	while (!(cond) && time_before(jiffies, __end))			\
-		msleep(1);						\
-	(cond);								\
-})
 
 static int c_driver_init(struct kunit *test)
 {
@@ -580,9 +302,9 @@ static const struct drm_pagemap_devmem_ops kept_ops = {
 	.copy_to_ram = c_copy_out,
 };
 
-static int kept_migrate(struct c_gpu *gpu, struct kept_alloc *kept,
-			unsigned long addr, unsigned int pages,
-			unsigned long timeslice_ms)
+static int kept_migrate_part(struct c_gpu *gpu, struct kept_alloc *kept,
+			     unsigned int size, unsigned long addr,
+			     unsigned int pages, unsigned long timeslice_ms)
 {
 	struct drm_pagemap_migrate_details details = {
 		.timeslice_ms = timeslice_ms,
@@ -593,12 +315,19 @@ static int kept_migrate(struct c_gpu *gpu, struct kept_alloc *kept,
 	memset(kept, 0, sizeof(*kept));
 	kept->pfn = first_pfn(gpu);
 	drm_pagemap_devmem_init(&kept->base, &gpu->faux->dev, mm, &kept_ops,
-				&gpu->dpagemap, pages * PAGE_SIZE, NULL);
+				&gpu->dpagemap, size * PAGE_SIZE, NULL);
 	mmap_read_lock(mm);
 	ret = drm_pagemap_migrate_to_devmem(&kept->base, mm, addr,
 					    addr + pages * PAGE_SIZE, &details);
 	mmap_read_unlock(mm);
 	return ret;
+}
+
+static int kept_migrate(struct c_gpu *gpu, struct kept_alloc *kept,
+			unsigned long addr, unsigned int pages,
+			unsigned long timeslice_ms)
+{
+	return kept_migrate_part(gpu, kept, pages, addr, pages, timeslice_ms);
 }
 
 /* Evictions: a good one, and those that come after it. */
@@ -621,6 +350,25 @@ static void evict(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&gpu->copies_out), 1);
 	KUNIT_EXPECT_EQ(test, atomic_read(&kept->released), 1);
 	expect_filled(test, addr, 8, 3);
+}
+
+/* The range may be smaller than the allocation, but not larger. */
+static void sizes(struct kunit *test)
+{
+	struct c_gpu *gpu = test->priv;
+	struct kept_alloc *kept = kunit_kzalloc(test, sizeof(*kept), GFP_KERNEL);
+	unsigned long addr = map_filled(test, 4, 3);
+
+	KUNIT_ASSERT_NOT_NULL(test, kept);
+	KUNIT_EXPECT_EQ(test, kept_migrate_part(gpu, kept, 3, addr, 4, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, atomic_read(&kept->released), 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&gpu->copies_in), 0);
+	expect_filled(test, addr, 4, 3);
+
+	KUNIT_ASSERT_EQ(test, kept_migrate_part(gpu, kept, 5, addr, 4, 0), 0);
+	KUNIT_EXPECT_EQ(test, drm_pagemap_evict_to_ram(&kept->base), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&kept->released), 1);
+	expect_filled(test, addr, 4, 3);
 }
 
 /* The time slice is in milliseconds. */
@@ -843,6 +591,7 @@ static struct kunit_case c_driver_cases[] = {
 	KUNIT_CASE(migrate_and_fault),
 	KUNIT_CASE(failed_eviction),
 	KUNIT_CASE(evict),
+	KUNIT_CASE(sizes),
 	KUNIT_CASE(timeslice),
 	KUNIT_CASE(page_to_dpagemap),
 	KUNIT_CASE(missing_ops),

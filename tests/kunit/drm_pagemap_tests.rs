@@ -18,39 +18,85 @@ mod thread;
 mod user;
 mod vram;
 
-mod concurrency;
-mod copies;
-mod errors;
-mod evict;
-mod fault;
-mod gate;
-mod held_pages;
+// The suites run in this order: from the small to the large.
 mod mirrors;
+
+mod gate;
+
 mod pagemap;
-mod registration;
-mod timeslice;
-mod to_devmem;
+
 mod zdd;
+
+mod round_trip;
+
+mod to_devmem;
+
+mod copies;
+
+mod fault;
+
+mod evict;
+
+mod timeslice;
+
+mod held_pages;
+
+mod errors;
+
+mod registration;
+
+mod concurrency;
 
 use kernel::{
     error::to_result,
     prelude::*, //
 };
 
-struct TestModule;
+/// What watches the DMA layer, and migrations.
+struct TestModule {
+    _dma: Watch,
+    _remap: Watch,
+}
 
-impl kernel::Module for TestModule {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: Undone when the module goes away.
-        to_result(unsafe { ffi::drm_pagemap_kunit_dma_init() })?;
-        Ok(Self)
+/// Something that is undone when it is dropped.
+struct Watch(unsafe extern "C" fn());
+
+impl Watch {
+    /// # Safety
+    ///
+    /// `init` and `exit` must be sound to call, in this order.
+    unsafe fn new(
+        init: unsafe extern "C" fn() -> i32,
+        exit: unsafe extern "C" fn(),
+    ) -> Result<Self> {
+        // SAFETY: Promised by the caller.
+        to_result(unsafe { init() })?;
+        Ok(Self(exit))
     }
 }
 
-impl Drop for TestModule {
+impl Drop for Watch {
     fn drop(&mut self) {
-        // SAFETY: Done by `init`.
-        unsafe { ffi::drm_pagemap_kunit_dma_exit() };
+        // SAFETY: Promised by the caller of `new`.
+        unsafe { (self.0)() };
+    }
+}
+
+impl kernel::Module for TestModule {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: They belong together, and have no requirements.
+        unsafe {
+            Ok(Self {
+                _dma: Watch::new(
+                    ffi::drm_pagemap_kunit_dma_init,
+                    ffi::drm_pagemap_kunit_dma_exit,
+                )?,
+                _remap: Watch::new(
+                    ffi::drm_pagemap_kunit_remap_init,
+                    ffi::drm_pagemap_kunit_remap_exit,
+                )?,
+            })
+        }
     }
 }
 

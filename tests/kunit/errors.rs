@@ -4,7 +4,10 @@
 
 use crate::{
     ffi,
-    gpu::Gpu,
+    gpu::{
+        Gpu,
+        Residency, //
+    },
     harness::{
         check,
         check_eq,
@@ -17,13 +20,10 @@ use crate::{
     user::UserMemory,
     vram::Layout, //
 };
-use drm_pagemap::{
-    migrate::Details,
-    queue, //
-};
+use drm_pagemap::migrate::Details;
 use kernel::{
-    prelude::*,
-    sync::atomic::Relaxed, //
+    page::PAGE_SIZE,
+    prelude::*, //
 };
 
 /// The number of pages; a power of two.
@@ -72,7 +72,15 @@ fn to_devmem_fails(
 
         check_err!(result, err);
         gpu.check_idle()?;
-        check_eq!(gpu.residency(test.mm(), memory.range())?.device, 0);
+        // First without a touch: a page that was not put back would be waited for without end.
+        check_eq!(
+            gpu.residency(test.mm(), memory.range())?,
+            Residency {
+                none: PAGES / 4,
+                ram: PAGES - PAGES / 4,
+                device: 0,
+            }
+        );
         verify_mixture(&memory, 3)?;
 
         gpu.migrate_as(test.mm(), memory.range(), layout, &Details::default())?;
@@ -268,18 +276,18 @@ fn fault_needs_no_populate(test: &mut Test, gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Calls `op` again and again; each time one allocation later fails, until none does.
-fn each_allocation_fails(mut op: impl FnMut(&mut dyn FnMut(bool)) -> Outcome) -> Outcome {
-    /// More than any path makes.
-    const MOST: u32 = 5000;
-
+/// Calls `op` again and again; each time one allocation later fails, until none does, or the `most`th did.
+fn each_allocation_fails(
+    most: u32,
+    mut op: impl FnMut(&mut dyn FnMut(bool)) -> Outcome,
+) -> Outcome {
     // SAFETY: No requirements.
     if !unsafe { ffi::drm_pagemap_kunit_can_fail_alloc() } {
         return Err(Failure::skip(fmt!(
             "no fault injection, or not set up: see tests/kunit/helpers.c"
         )));
     }
-    for nth in 1..MOST {
+    for nth in 1..=most {
         let mut reached = false;
 
         // `op` arms it just before, and disarms it right after what shall be tried.
@@ -293,21 +301,24 @@ fn each_allocation_fails(mut op: impl FnMut(&mut dyn FnMut(bool)) -> Outcome) ->
             }
         })?;
         if !reached {
-            pr_info!("each of {} allocations failed once\n", nth - 1);
             check!(nth > 1);
             return Ok(());
         }
     }
-    Err(Failure::new(fmt!("{} allocations are too many", MOST)))
+    check!(most < ALL);
+    Ok(())
 }
 
+/// More than any path makes.
+const ALL: u32 = 5000;
+
 fn alloc_new(_test: &mut Test, gpu: &Gpu) -> Outcome {
-    each_allocation_fails(|injection| {
+    each_allocation_fails(ALL, |injection| {
         injection(true);
         let result = gpu.alloc(PAGES);
         injection(false);
 
-        if let Err(err) = result {
+        if let Some(err) = result.err() {
             check_eq!(err, ENOMEM);
         }
         gpu.check_idle()
@@ -315,17 +326,17 @@ fn alloc_new(_test: &mut Test, gpu: &Gpu) -> Outcome {
 }
 
 fn alloc_to_devmem(test: &mut Test, gpu: &Gpu) -> Outcome {
-    each_allocation_fails(|injection| {
+    each_allocation_fails(ALL, |injection| {
         let memory = mixture(6)?;
 
         injection(true);
         let result = gpu.migrate(test.mm(), memory.range());
         injection(false);
 
-        match result {
-            Ok(_) => gpu.check_in_device(test.mm(), &memory)?,
+        match result.err() {
+            None => gpu.check_in_device(test.mm(), &memory)?,
             // The core does not say why it left a page where it was.
-            Err(err) => check!(err == ENOMEM || err == EBUSY),
+            Some(err) => check!(err == ENOMEM || err == EBUSY),
         }
         verify_mixture(&memory, 6)?;
         memory.unmap()?;
@@ -334,7 +345,7 @@ fn alloc_to_devmem(test: &mut Test, gpu: &Gpu) -> Outcome {
 }
 
 fn alloc_evict(test: &mut Test, gpu: &Gpu) -> Outcome {
-    each_allocation_fails(|injection| {
+    each_allocation_fails(ALL, |injection| {
         let memory = mixture(6)?;
         let devmem = gpu.migrate(test.mm(), memory.range())?;
 
@@ -353,7 +364,7 @@ fn alloc_evict(test: &mut Test, gpu: &Gpu) -> Outcome {
 }
 
 fn alloc_fault(test: &mut Test, gpu: &Gpu) -> Outcome {
-    each_allocation_fails(|injection| {
+    each_allocation_fails(ALL, |injection| {
         let memory = mixture(6)?;
 
         gpu.migrate(test.mm(), memory.range())?;
@@ -370,20 +381,23 @@ fn alloc_fault(test: &mut Test, gpu: &Gpu) -> Outcome {
     })
 }
 
-fn alloc_register(test: &mut Test, gpu: &Gpu) -> Outcome {
-    each_allocation_fails(|injection| {
+/// The first allocations: the pagemap, the core's resource for it, and what a debug kernel has to note about
+/// them, which it can do without. Of later ones the core complains in the log.
+fn alloc_register(_test: &mut Test, gpu: &Gpu) -> Outcome {
+    let mut failed = 0;
+
+    each_allocation_fails(4, |injection| {
         injection(true);
-        // The core complains where it has no memory for page tables.
-        let result = test.without_warnings(|| gpu.register_again(64 << 12));
+        let result = gpu.register_again(64 * PAGE_SIZE);
         injection(false);
 
-        if let Err(err) = result {
-            check!(err != EINVAL);
+        if let Some(err) = result.err() {
+            failed += 1;
+            check_eq!(err, ENOMEM);
         }
         Ok(())
     })?;
-    check_eq!(gpu.vram().counts.made.load(Relaxed), 0);
-    queue::flush();
+    check!(failed >= 2);
     Ok(())
 }
 

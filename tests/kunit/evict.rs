@@ -197,6 +197,60 @@ fn passing_reference(test: &mut Test, gpu: &Gpu) -> Outcome {
     memory.verify(1)
 }
 
+/// Somebody refers to a page that has lost its contents: it is busy, but never copied again.
+fn stale_page(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = UserMemory::filled(6, 1)?;
+    let devmem = gpu.migrate(test.mm(), memory.range())?;
+    let stale = gpu.hold_stale_page(test.mm(), memory.addr(2), || {
+        let (moved, result) = devmem.evict_to_ram();
+
+        check_err!(result, EBUSY);
+        check_eq!(moved, 6);
+        Ok(())
+    })?;
+
+    check!(stale.is_retired());
+    check!(!devmem.is_detached());
+    check_eq!(gpu.vram().copy_to_ram.calls(), 1);
+    memory.verify(1)?;
+    memory.fill(2)?;
+
+    let (moved, result) = devmem.evict_to_ram();
+    check_err!(result, EBUSY);
+    check_eq!(moved, 0);
+    check_eq!(gpu.vram().copy_to_ram.calls(), 1);
+    memory.verify(2)?;
+
+    drop(stale);
+    check!(devmem.is_detached());
+    devmem.evict_to_ram().1?;
+    memory.verify(2)
+}
+
+/// The same after a CPU fault.
+fn stale_page_after_fault(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = UserMemory::map_aligned(8)?;
+
+    memory.fill(1)?;
+    let devmem = gpu.migrate(test.mm(), memory.range())?;
+    let stale = gpu.hold_stale_page(test.mm(), memory.addr(2), || {
+        memory.touch(5)?;
+        Ok(())
+    })?;
+
+    check!(stale.is_retired());
+    gpu.check_in_ram(test.mm(), &memory)?;
+    memory.fill(2)?;
+    let (moved, result) = devmem.evict_to_ram();
+    check_err!(result, EBUSY);
+    check_eq!(moved, 0);
+    check_eq!(gpu.vram().copy_to_ram.calls(), 1);
+
+    drop(stale);
+    check!(devmem.is_detached());
+    memory.verify(2)
+}
+
 /// Somebody has a page locked for long.
 fn locked_page(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = UserMemory::filled(6, 1)?;
@@ -289,6 +343,8 @@ suite!(
         populate_fails,
         held_page,
         passing_reference,
+        stale_page,
+        stale_page_after_fault,
         locked_page,
         in_timeslice,
         memory_is_reused,

@@ -111,6 +111,12 @@ extern "C" {
     pub(crate) fn drm_pagemap_kunit_dma_fail(dev: *mut device, nth: c_ulong, times: c_ulong);
     pub(crate) fn drm_pagemap_kunit_dma_to_virt(dev: *mut device, addr: u64) -> *mut u8;
 
+    pub(crate) fn drm_pagemap_kunit_remap_init() -> c_int;
+    pub(crate) fn drm_pagemap_kunit_remap_exit();
+    pub(crate) fn drm_pagemap_kunit_remap_watched() -> bool;
+    pub(crate) fn drm_pagemap_kunit_get_page_on_remap(addr: c_ulong, page: *mut page);
+    pub(crate) fn drm_pagemap_kunit_got_page_on_remap() -> bool;
+
     pub(crate) fn drm_pagemap_kunit_can_fail_alloc() -> bool;
     pub(crate) fn drm_pagemap_kunit_fail_nth(nth: c_uint);
     pub(crate) fn drm_pagemap_kunit_fail_left() -> c_uint;

@@ -27,11 +27,13 @@ use core::{
 use drm_pagemap::{
     migrate::Details,
     mm::{
+        Folio,
         LockedMm,
         Pfn,
         Place, //
     },
     queue,
+    zdd::Zdd,
     Copies,
     Devmem,
     DevmemOps,
@@ -267,6 +269,32 @@ impl Gpu {
         unsafe { ffi::drm_pagemap_kunit_drm_refs(core::ptr::from_ref(drm).cast_mut().cast()) }
     }
 
+    /// Calls `migration`, which brings the page at an address home, and takes a reference on the device page
+    /// when it has just lost its contents.
+    pub(crate) fn hold_stale_page(
+        &self,
+        mm: &MmWithUser,
+        addr: usize,
+        migration: impl FnOnce() -> Outcome,
+    ) -> Outcome<HeldPage> {
+        let page = self.device_pfn(mm, addr)?.page();
+
+        // SAFETY: No requirements.
+        if !unsafe { ffi::drm_pagemap_kunit_remap_watched() } {
+            return Err(Failure::skip(fmt!(
+                "the kernel has no tracepoint of page migration"
+            )));
+        }
+        // SAFETY: The page is in use until it has moved.
+        unsafe { ffi::drm_pagemap_kunit_get_page_on_remap(addr, page) };
+        let outcome = migration();
+        // SAFETY: No requirements.
+        let held = unsafe { ffi::drm_pagemap_kunit_got_page_on_remap() }.then(|| HeldPage(page));
+
+        outcome?;
+        held.ok_or_else(|| Failure::new(fmt!("the page did not move")))
+    }
+
     /// How many DMA mappings there were.
     pub(crate) fn dma_maps(&self) -> usize {
         // SAFETY: A watched device.
@@ -479,6 +507,12 @@ pub(crate) struct HeldPage(*mut bindings::page);
 unsafe impl Send for HeldPage {}
 
 impl HeldPage {
+    /// Whether its contents are gone.
+    pub(crate) fn is_retired(&self) -> bool {
+        // SAFETY: The reference is ours.
+        Zdd::is_retired(unsafe { Folio::of_page(self.0) })
+    }
+
     /// Takes the page's lock, too.
     pub(crate) fn lock(self) -> LockedPage {
         // SAFETY: The reference is ours.

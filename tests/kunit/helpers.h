@@ -93,6 +93,13 @@ void drm_pagemap_kunit_dma_fail(struct device *dev, unsigned long nth,
 				unsigned long times);
 void *drm_pagemap_kunit_dma_to_virt(struct device *dev, dma_addr_t addr);
 
+/* References taken in the middle of a migration */
+int drm_pagemap_kunit_remap_init(void);
+void drm_pagemap_kunit_remap_exit(void);
+bool drm_pagemap_kunit_remap_watched(void);
+void drm_pagemap_kunit_get_page_on_remap(unsigned long addr, struct page *page);
+bool drm_pagemap_kunit_got_page_on_remap(void);
+
 /* Allocation failures */
 bool drm_pagemap_kunit_can_fail_alloc(void);
 void drm_pagemap_kunit_fail_nth(unsigned int nth);
