@@ -33,7 +33,6 @@ use kernel::{
         Mm,
         MmWithUser, //
     },
-    new_mutex,
     page::PAGE_SHIFT,
     prelude::*,
     sync::{
@@ -86,6 +85,9 @@ unsafe impl<T: PagemapOps> Send for Pagemap<T> where ARef<drm::Device<T::Driver>
 // SAFETY: As above.
 unsafe impl<T: PagemapOps> Sync for Pagemap<T> where ARef<drm::Device<T::Driver>>: Sync {}
 
+/// What lockdep calls [`Pagemap::activation`]. A static, for the same address in every driver's crate.
+static ACTIVATION: &CStr = c"drm_pagemap::Pagemap::activation";
+
 impl<T: PagemapOps> Pagemap<T> {
     /// A pagemap whose zone device is not registered yet.
     pub(crate) fn new<E>(
@@ -100,7 +102,7 @@ impl<T: PagemapOps> Pagemap<T> {
                 base <- Opaque::zeroed(),
                 zone <- Opaque::zeroed(),
                 active: Atomic::new(false),
-                activation <- new_mutex!((), "drm_pagemap::Pagemap::activation"),
+                activation <- Mutex::new((), ACTIVATION, kernel::static_lock_class!()),
                 gate <- Gate::new(),
                 start_pfn: Atomic::new(0),
                 nr_pages: Atomic::new(0),

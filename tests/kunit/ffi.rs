@@ -78,6 +78,8 @@ extern "C" {
     pub(crate) fn drm_pagemap_kunit_folio_test_large(folio: *mut folio) -> bool;
     pub(crate) fn drm_pagemap_kunit_folio_is_zone_device(folio: *mut folio) -> bool;
     pub(crate) fn drm_pagemap_kunit_folio_is_device_private(folio: *mut folio) -> bool;
+    pub(crate) fn drm_pagemap_kunit_zone_device_data(folio: *mut folio) -> *mut c_void;
+    pub(crate) fn drm_pagemap_kunit_page_pgmap(folio: *mut folio) -> *mut c_void;
     pub(crate) fn drm_pagemap_kunit_folio_test_locked(folio: *mut folio) -> bool;
     pub(crate) fn drm_pagemap_kunit_folio_ref_count(folio: *mut folio) -> c_int;
     pub(crate) fn drm_pagemap_kunit_pmd_order() -> c_uint;

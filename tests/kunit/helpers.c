@@ -221,6 +221,16 @@ bool drm_pagemap_kunit_folio_is_device_private(struct folio *folio)
 	return folio_is_device_private(folio);
 }
 
+void *drm_pagemap_kunit_zone_device_data(struct folio *folio)
+{
+	return folio_zone_device_data(folio);
+}
+
+void *drm_pagemap_kunit_page_pgmap(struct folio *folio)
+{
+	return page_pgmap(folio_page(folio, 0));
+}
+
 bool drm_pagemap_kunit_folio_test_locked(struct folio *folio)
 {
 	return folio_test_locked(folio);

@@ -61,6 +61,8 @@ unsigned int drm_pagemap_kunit_folio_order(struct folio *folio);
 bool drm_pagemap_kunit_folio_test_large(struct folio *folio);
 bool drm_pagemap_kunit_folio_is_zone_device(struct folio *folio);
 bool drm_pagemap_kunit_folio_is_device_private(struct folio *folio);
+void *drm_pagemap_kunit_zone_device_data(struct folio *folio);
+void *drm_pagemap_kunit_page_pgmap(struct folio *folio);
 bool drm_pagemap_kunit_folio_test_locked(struct folio *folio);
 int drm_pagemap_kunit_folio_ref_count(struct folio *folio);
 unsigned int drm_pagemap_kunit_pmd_order(void);

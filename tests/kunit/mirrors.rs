@@ -4,6 +4,7 @@
 
 use crate::{
     ffi,
+    gpu::Gpu,
     harness::{
         check,
         check_eq,
@@ -12,7 +13,8 @@ use crate::{
         Outcome,
         Test, //
     },
-    random::Random, //
+    random::Random,
+    user::UserMemory, //
 };
 use drm_pagemap::{
     device_addr::DeviceAddr,
@@ -203,6 +205,50 @@ fn folio_of_page(_test: &mut Test) -> Outcome {
     Ok(())
 }
 
+/// `folio_is_zone_device()` and the like, on pages that are.
+fn device_page(test: &mut Test) -> Outcome {
+    let gpu = Gpu::new()?;
+    let memory = UserMemory::filled(3, 1)?;
+
+    gpu.migrate(test.mm(), memory.range())?;
+    for i in 0..3 {
+        let pfn = gpu.device_pfn(test.mm(), memory.addr(i))?;
+        // SAFETY: Arithmetic on the number; a page that is in use.
+        let (ours, theirs) = unsafe {
+            let page = ffi::drm_pagemap_kunit_pfn_to_page(pfn.as_usize());
+
+            check_eq!(pfn.page(), page);
+            (
+                Folio::of_page(page),
+                ffi::drm_pagemap_kunit_page_folio(page),
+            )
+        };
+
+        check_eq!(ours.as_raw(), theirs);
+        check_eq!(ours.pfn(), pfn);
+        // SAFETY: The page is in use.
+        unsafe {
+            check!(ffi::drm_pagemap_kunit_folio_is_zone_device(theirs));
+            check!(ffi::drm_pagemap_kunit_folio_is_device_private(theirs));
+            check_eq!(
+                ours.zone_device_data(),
+                ffi::drm_pagemap_kunit_zone_device_data(theirs)
+            );
+            check_eq!(
+                ours.pgmap()
+                    .map_or(core::ptr::null_mut(), |pgmap| pgmap.as_ptr().cast()),
+                ffi::drm_pagemap_kunit_page_pgmap(theirs)
+            );
+        }
+        check!(ours.is_zone_device());
+        check!(ours.is_device_private());
+        check_eq!(ours.order(), 0);
+    }
+    memory.verify(1)?;
+    test.end_mm();
+    gpu.finish()
+}
+
 /// `PMD_ORDER`.
 fn pmd_order(_test: &mut Test) -> Outcome {
     // SAFETY: No requirements.
@@ -262,6 +308,7 @@ suite!(
         pfn_and_page,
         migrate_pfn,
         folio_of_page,
+        device_page,
         pmd_order,
         device_addr,
     ]
