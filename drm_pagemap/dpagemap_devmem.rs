@@ -209,6 +209,12 @@ impl DrmPagemapDevmem {
         }
     }
 
+    /// Ends the time slice, if there is one: CPU faults bring pages home from now on.
+    pub fn end_timeslice(&self) {
+        // SAFETY: A word that is read and written as a whole.
+        unsafe { (&raw mut (*self.as_raw()).timeslice_expiration).write_volatile(0) };
+    }
+
     /// Whether the time slice is not over yet.
     pub fn in_timeslice(&self) -> bool {
         // SAFETY: A word that is read and written as a whole.

@@ -27,7 +27,8 @@ const PASSING_MS: u32 = 10;
 
 /// Moves all pages of `devmem` to RAM, and sees to it that the allocation is released.
 ///
-/// Looks at physical pages only, so it works wherever they are mapped, in any number of processes,
+/// Ends the allocation's time slice: a CPU that waits for it keeps taking the page's lock, which would be in the
+/// way here; now it takes the page home itself. Looks at physical pages only, so it works wherever they are mapped, in any number of processes,
 /// also when the address space that they were migrated from is gone. Takes no mmap lock. May sleep. The
 /// caller must keep `devmem` in memory. `moved` is raised by the number of pages that were moved, also
 /// if it fails in the end.
@@ -40,6 +41,7 @@ const PASSING_MS: u32 = 10;
 pub fn to_ram(devmem: &DrmPagemapDevmem, moved: &mut usize) -> Result {
     let mut result = Ok(());
 
+    devmem.end_timeslice();
     for _ in 0..TRIES {
         if devmem.wait_detached(0) {
             return Ok(());
@@ -96,6 +98,7 @@ pub fn frames_to_ram(dpagemap: &DrmPagemap, start: Pfn, npages: usize) -> Result
                 break;
             };
 
+            zdd.devmem().end_timeslice();
             if bring_home(pages, &zdd, |_| RamPolicy::Any)? == 0 {
                 all = false;
                 break;
