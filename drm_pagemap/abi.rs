@@ -14,7 +14,8 @@ use crate::{
     },
     migrate::{
         self,
-        Details, //
+        Details,
+        Want, //
     },
     mm::{
         Folio,
@@ -171,9 +172,9 @@ pub unsafe extern "C" fn drm_pagemap_migrate_to_devmem(
     let complete = devmem.can_migrate();
 
     errno(
-        match migrate::to_devmem::to_devmem(devmem, &mm, start..end, &details) {
+        match migrate::to_devmem::to_devmem(devmem, &mm, start..end, &details, Want::All) {
             Err(err) if err == EOPNOTSUPP && complete => Err(EBUSY),
-            result => result,
+            result => result.map(|_| ()),
         },
     )
 }

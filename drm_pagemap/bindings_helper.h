@@ -9,6 +9,7 @@
 #include <linux/memremap.h>
 #include <linux/migrate.h>
 #include <linux/mmu_notifier.h>
+#include <linux/rmap.h>
 #include <linux/dma-mapping.h>
 #include <linux/workqueue.h>
 
@@ -20,6 +21,9 @@
 
 /* Macros that bindgen can't evaluate. */
 static const gfp_t RUST_CONST_HELPER_GFP_RAM_FOLIO = GFP_HIGHUSER_MOVABLE;
+static const gfp_t RUST_CONST_HELPER_GFP_RAM_FOLIO_LARGE = GFP_TRANSHUGE | __GFP_NORETRY;
+static const unsigned long RUST_CONST_HELPER_FOLIO_ANON_FLAG = FOLIO_MAPPING_ANON;
+static const unsigned long RUST_CONST_HELPER_FOLIO_FLAGS_MASK = FOLIO_MAPPING_FLAGS;
 static const unsigned long RUST_CONST_HELPER_MIGRATE_VALID = MIGRATE_PFN_VALID;
 static const unsigned long RUST_CONST_HELPER_MIGRATE_MIGRATE = MIGRATE_PFN_MIGRATE;
 static const unsigned long RUST_CONST_HELPER_MIGRATE_WRITE = MIGRATE_PFN_WRITE;

@@ -23,9 +23,14 @@ use kernel::{
 pub struct CopyRun {
     /// Where it is in device memory: bytes from the start of the pagemap.
     pub offset: u64,
-    /// Where it is in RAM, mapped for DMA. [`None`]: there is no source, the device memory has to
-    /// be cleared. (Never so in copies to RAM.)
+    /// Where it is in RAM, mapped for DMA, or what [`protocol`](Self::protocol) says. [`None`]: there is
+    /// no source, the device memory has to be cleared. (Never so in copies to RAM.)
     pub addr: Option<DmaAddress>,
+    /// 0: the address is one of RAM. Else, in what is called a copy to RAM, it is one of another place of
+    /// device memory, of this device or another, which gave it by
+    /// [`device_map`](crate::PagemapOps::device_map) and says by this what it means: a
+    /// [`DeviceAddr::protocol`].
+    pub protocol: u64,
     /// Its length in bytes, a multiple of the page size.
     pub len: u64,
 }
@@ -34,6 +39,7 @@ impl CopyRun {
     /// Takes in `next` if it follows directly.
     fn extend(&mut self, next: &Self) -> bool {
         let follows = self.offset + self.len == next.offset
+            && self.protocol == next.protocol
             && match (self.addr, next.addr) {
                 (Some(addr), Some(next)) => addr + self.len == next,
                 (None, None) => true,
@@ -96,6 +102,7 @@ impl<'a> Copies<'a> {
             CopyRun {
                 offset: (pages as u64) << PAGE_SHIFT,
                 addr: addr.is_present().then(|| addr.addr()),
+                protocol: addr.protocol(),
                 len: (PAGE_SIZE as u64) << order,
             },
         ))

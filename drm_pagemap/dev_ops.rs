@@ -56,10 +56,11 @@ unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
 /// `vmf` must be a fault on a locked and referenced page of a zone device with these operations.
 unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
     // SAFETY: That is how the core calls it; the fault is not used after return.
-    match fault::to_ram(&unsafe { Fault::from_raw(vmf) }) {
-        Ok(()) => 0,
-        Err(VmFault::OutOfMemory) => bindings::vm_fault_reason_VM_FAULT_OOM,
-        Err(VmFault::Sigbus) => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
+    match fault::to_ram(unsafe { Fault::from_raw(vmf) }) {
+        VmFault::Done => 0,
+        VmFault::Retry => bindings::vm_fault_reason_VM_FAULT_RETRY,
+        VmFault::OutOfMemory => bindings::vm_fault_reason_VM_FAULT_OOM,
+        VmFault::Sigbus => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
     }
 }
 

@@ -15,7 +15,9 @@ use crate::{
     },
     migrate::{
         self,
-        Details, //
+        Details,
+        Outcome,
+        Want, //
     },
     mm::LockedMm,
     pagemap::Pagemap,
@@ -267,7 +269,7 @@ impl<T: DevmemOps> NewDevmem<T> {
         }))
     }
 
-    /// Migrates `range` (in bytes) of `mm` to this allocation.
+    /// Migrates `range` (in bytes) of `mm` to this allocation, all of it or nothing.
     ///
     /// On success, returns a reference for evicting it. On an error the allocation is released. May
     /// sleep; [`ENODEV`]: the device is gone; else see [`to_devmem`](migrate::to_devmem::to_devmem).
@@ -277,12 +279,38 @@ impl<T: DevmemOps> NewDevmem<T> {
         range: Range<usize>,
         details: &Details,
     ) -> Result<ARef<Devmem<T>>> {
-        let handle = self.0.clone();
-        let _pass = handle.pagemap.gate().enter()?;
+        let (handle, _) = self.migrate(mm, range, details, Want::All)?;
 
-        migrate::to_devmem::to_devmem(self.into_ref(), mm, range, details)?;
-        drop(_pass);
         Ok(handle)
+    }
+
+    /// Migrates what is missing of `range` (in bytes) of `mm` in the device memory, as far as it can be
+    /// moved, to the places that it has in this allocation, and says how far that was.
+    ///
+    /// Returns and errors as [`migrate_to_devmem`](Self::migrate_to_devmem), but that pages which stay
+    /// where they are make no [`EBUSY`]. The allocation is released at once if nothing has moved.
+    pub fn migrate_missing(
+        self,
+        mm: &LockedMm<'_>,
+        range: Range<usize>,
+        details: &Details,
+    ) -> Result<(ARef<Devmem<T>>, Outcome)> {
+        self.migrate(mm, range, details, Want::Missing)
+    }
+
+    fn migrate(
+        self,
+        mm: &LockedMm<'_>,
+        range: Range<usize>,
+        details: &Details,
+        want: Want,
+    ) -> Result<(ARef<Devmem<T>>, Outcome)> {
+        let handle = self.0.clone();
+        let pass = handle.pagemap.gate().enter()?;
+        let outcome = migrate::to_devmem::to_devmem(self.into_ref(), mm, range, details, want)?;
+
+        drop(pass);
+        Ok((handle, outcome))
     }
 
     /// The reference that pages will share.

@@ -6,6 +6,7 @@
 
 use crate::{
     bindings,
+    device_addr::DeviceAddr,
     hold::{
         DevHold,
         OwnedHold, //
@@ -13,6 +14,8 @@ use crate::{
     mm::{
         Arrays,
         Collected,
+        DmaDirection,
+        Folio,
         Pfn,
         ZoneDevice, //
     },
@@ -206,6 +209,78 @@ impl DrmPagemap {
         unsafe { Collected::from_device_pfns(&pfns, Arrays::new(npages)?) }
     }
 
+    /// The device that does DMA for the device memory: the DRM device's parent. Not inlined: drivers'
+    /// crates can't call the helper.
+    #[inline(never)]
+    pub fn parent(&self) -> NonNull<bindings::device> {
+        // SAFETY: The DRM device is valid as long as the pagemap, and has a parent.
+        unsafe {
+            NonNull::new_unchecked(bindings::drm_pagemap_helper_drm_parent(
+                (*self.as_raw()).drm,
+            ))
+        }
+    }
+
+    /// Whether other devices can get at the device memory, by the driver's `device_map` operation.
+    pub fn has_device_map(&self) -> bool {
+        self.ops().device_map.is_some()
+    }
+
+    /// Makes `folio`, one of this device memory, accessible for `dev`; `device_map`.
+    ///
+    /// [`EOPNOTSUPP`]: the driver can't. [`EFAULT`]: it could not.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be a valid device.
+    pub(crate) unsafe fn op_device_map(
+        &self,
+        dev: NonNull<bindings::device>,
+        folio: &Folio,
+        dir: DmaDirection,
+    ) -> Result<DeviceAddr> {
+        let op = self.ops().device_map.ok_or(EOPNOTSUPP)?;
+        // SAFETY: The device is valid; the folio is live.
+        let addr = unsafe {
+            op(
+                self.as_raw(),
+                dev.as_ptr(),
+                folio.page(),
+                folio.order(),
+                dir.as_raw(),
+            )
+        };
+
+        // SAFETY: A valid device.
+        if unsafe { bindings::drm_pagemap_helper_dma_mapping_error(dev.as_ptr(), addr.addr) } {
+            return Err(EFAULT);
+        }
+        Ok(addr.into())
+    }
+
+    /// Ends what [`op_device_map`](Self::op_device_map) began; `device_unmap`, if the driver has it.
+    ///
+    /// # Safety
+    ///
+    /// `addr` must come from there, with the same `dev`, and not have been unmapped.
+    pub(crate) unsafe fn op_device_unmap(&self, dev: NonNull<bindings::device>, addr: &DeviceAddr) {
+        if let Some(op) = self.ops().device_unmap {
+            // SAFETY: Promised by the caller. `DeviceAddr` has the layout of the C type.
+            unsafe {
+                op(
+                    self.as_raw(),
+                    dev.as_ptr(),
+                    core::ptr::from_ref(addr).cast(),
+                )
+            };
+        }
+    }
+
+    fn ops(&self) -> &bindings::drm_pagemap_ops {
+        // SAFETY: Valid as long as the pagemap, and constant.
+        unsafe { &*(*self.as_raw()).ops }
+    }
+
     /// Calls the driver's `populate_mm` operation.
     ///
     /// The range (in bytes) and the time slice are passed on as they are.
@@ -215,10 +290,7 @@ impl DrmPagemap {
         range: core::ops::Range<usize>,
         timeslice_ms: usize,
     ) -> Result {
-        // SAFETY: The operations are valid while there are references.
-        let Some(populate_mm) = (unsafe { (*(*self.as_raw()).ops).populate_mm }) else {
-            return Err(EOPNOTSUPP);
-        };
+        let populate_mm = self.ops().populate_mm.ok_or(EOPNOTSUPP)?;
 
         // SAFETY: The address space has users and is locked, as the operation wants.
         kernel::error::to_result(unsafe {

@@ -11,10 +11,11 @@ use crate::{
     mm::{
         Arrays,
         Collected,
-        DmaArray,
         DmaDirection,
+        DmaMapping,
         Pfn, //
     },
+    page_array::Pages,
 };
 use core::{
     ops::Deref,
@@ -125,13 +126,18 @@ impl DrmPagemapDevmem {
             && ops.copy_to_ram.is_some()
     }
 
-    /// Room for mapping `npages` pages for the allocation's device.
-    pub fn dma_array(&self, dir: DmaDirection, npages: usize) -> Result<DmaArray> {
+    /// Begins to map pages of RAM for the allocation's device, with an entry in `addrs` for each page of
+    /// a range. [`EINVAL`]: the driver named no device.
+    pub fn dma_mapping<'a>(
+        &'a self,
+        dir: DmaDirection,
+        addrs: &'a mut [DeviceAddr],
+    ) -> Result<DmaMapping<'a>> {
         // SAFETY: By the requirements of `init` the device is valid as long as the allocation is used.
         let dev = NonNull::new(unsafe { (*self.as_raw()).dev }).ok_or(EINVAL)?;
 
-        // SAFETY: As above; mappings are undone before the migration, a use, is over.
-        unsafe { DmaArray::new(dev, dir, npages) }
+        // SAFETY: As above; the borrow keeps the allocation in use.
+        Ok(unsafe { DmaMapping::new(dev, dir, addrs) })
     }
 
     /// Asks the driver for the frame numbers of all of the allocation's pages. May sleep.
@@ -161,17 +167,18 @@ impl DrmPagemapDevmem {
 
     /// Has the driver copy to device memory; waits for [the fence](Self::put_fence), if there is
     /// one. May sleep.
-    pub fn copy_to_devmem(&self, pages: &mut PageArray, addrs: &mut [DeviceAddr]) -> Result {
+    pub(crate) fn copy_to_devmem(&self, pages: &mut Pages<'_>, addrs: &mut [DeviceAddr]) -> Result {
         let op = self.ops().copy_to_devmem.ok_or(EOPNOTSUPP)?;
 
-        if pages.0.len() != addrs.len() {
+        let pages = pages.as_raw();
+        if pages.len() != addrs.len() {
             return Err(EINVAL);
         }
         // SAFETY: Both arrays have as many entries as is said; `DeviceAddr` has the layout of the C
         // type. The fence is the allocation's own.
         kernel::error::to_result(unsafe {
             op(
-                pages.0.as_mut_ptr(),
+                pages.as_mut_ptr(),
                 addrs.as_mut_ptr().cast(),
                 addrs.len(),
                 (*self.as_raw()).pre_migrate_fence,
@@ -179,23 +186,39 @@ impl DrmPagemapDevmem {
         })
     }
 
-    /// Has the driver copy to RAM. May sleep.
-    pub fn copy_to_ram(&self, pages: &mut PageArray, addrs: &mut [DeviceAddr]) -> Result {
+    /// Has the driver copy out of this device memory: to RAM, or to that of the allocation `peer`, whose
+    /// [fence](Self::put_fence) is waited for. May sleep.
+    pub(crate) fn copy_to_ram(
+        &self,
+        pages: &mut Pages<'_>,
+        addrs: &mut [DeviceAddr],
+        peer: Option<&DrmPagemapDevmem>,
+    ) -> Result {
         let op = self.ops().copy_to_ram.ok_or(EOPNOTSUPP)?;
+        // SAFETY: The fence is that of an allocation which is being migrated to.
+        let fence = peer.map_or(core::ptr::null_mut(), |peer| unsafe {
+            (*peer.as_raw()).pre_migrate_fence
+        });
 
-        if pages.0.len() != addrs.len() {
+        let pages = pages.as_raw();
+        if pages.len() != addrs.len() {
             return Err(EINVAL);
         }
         // SAFETY: Both arrays have as many entries as is said; `DeviceAddr` has the layout of the C
         // type.
         kernel::error::to_result(unsafe {
             op(
-                pages.0.as_mut_ptr(),
+                pages.as_mut_ptr(),
                 addrs.as_mut_ptr().cast(),
                 addrs.len(),
-                core::ptr::null_mut(),
+                fence,
             )
         })
+    }
+
+    /// Whether both have the same operations, so that one copy can serve both.
+    pub fn has_ops_of(&self, other: &Self) -> bool {
+        core::ptr::eq(self.ops(), other.ops())
     }
 
     /// Starts the time slice: for `jiffies` from now on, CPU faults leave the pages where they are.
@@ -302,30 +325,5 @@ impl Drop for DevmemRef {
                 release(raw);
             }
         }
-    }
-}
-
-/// Device pages for a driver's copy operation: an array of `struct page` pointers.
-pub struct PageArray(KVVec<*mut bindings::page>);
-
-impl PageArray {
-    /// `npages` entries without a page: 8 bytes each. May sleep.
-    pub fn new(npages: usize) -> Result<Self> {
-        Ok(Self(KVVec::from_elem(
-            core::ptr::null_mut(),
-            npages,
-            GFP_KERNEL,
-        )?))
-    }
-
-    /// Stores the first page of `folio` at `index`. [`EINVAL`] if that is out of bounds.
-    pub fn set(&mut self, index: usize, folio: &crate::mm::Folio) -> Result {
-        *self.0.get_mut(index).ok_or(EINVAL)? = folio.page();
-        Ok(())
-    }
-
-    /// Whether there is a page at `index`.
-    pub fn is_set(&self, index: usize) -> bool {
-        self.0.get(index).is_some_and(|page| !page.is_null())
     }
 }

@@ -24,6 +24,8 @@ pub mod device_addr;
 pub mod dpagemap;
 pub mod dpagemap_devmem;
 pub mod hold;
+mod page_array;
+mod peer_mapping;
 pub mod queue;
 pub mod zdd;
 
@@ -54,6 +56,7 @@ pub use crate::{
         Copies,
         CopyRun, //
     },
+    device_addr::DeviceAddr,
     devmem::{
         Devmem,
         NewDevmem, //

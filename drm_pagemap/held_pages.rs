@@ -113,8 +113,14 @@ fn collect<'a>(
         let vma = mm.vma_lookup(start).ok_or(EFAULT)?;
         let part = VmaRange::new(vma, start..range.end.min(vma.end()))?;
         let arrays = Arrays::new(part.nr_pages())?;
-        let pages = Collected::from_vma(&part, owner, Select::DEVICE_PRIVATE, None, arrays)
-            .map_err(|err| if err == EINVAL { EFAULT } else { err })?;
+        let select = Select::DEVICE_PRIVATE.and(Select::COMPOUND);
+        let pages = Collected::from_vma(&part, owner, select, None, arrays).map_err(|err| {
+            if err == EINVAL {
+                EFAULT
+            } else {
+                err
+            }
+        })?;
 
         if pages.nr_collected() != pages.nr_pages() {
             return Ok(None);

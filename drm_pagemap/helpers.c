@@ -12,6 +12,8 @@
 #include <linux/mmap_lock.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/sched/signal.h>
 #include <linux/workqueue.h>
 
 #include <drm/drm_device.h>
@@ -32,6 +34,16 @@ unsigned long drm_pagemap_helper_page_to_pfn(const struct page *page)
 bool drm_pagemap_helper_folio_trylock(struct folio *folio)
 {
 	return folio_trylock(folio);
+}
+
+void drm_pagemap_helper_folio_lock(struct folio *folio)
+{
+	folio_lock(folio);
+}
+
+bool drm_pagemap_helper_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
 }
 
 void drm_pagemap_helper_folio_put(struct folio *folio)
@@ -87,6 +99,64 @@ bool drm_pagemap_helper_dma_mapping_error(struct device *dev,
 					  dma_addr_t addr)
 {
 	return dma_mapping_error(dev, addr);
+}
+
+bool drm_pagemap_helper_dma_iova_try_alloc(struct device *dev,
+					   struct dma_iova_state *state,
+					   size_t size)
+{
+	return dma_iova_try_alloc(dev, state, 0, size);
+}
+
+int drm_pagemap_helper_dma_iova_link(struct device *dev,
+				     struct dma_iova_state *state,
+				     phys_addr_t phys, size_t offset,
+				     size_t size, enum dma_data_direction dir)
+{
+	return dma_iova_link(dev, state, phys, offset, size, dir, 0);
+}
+
+int drm_pagemap_helper_dma_iova_sync(struct device *dev,
+				     struct dma_iova_state *state, size_t size)
+{
+	return dma_iova_sync(dev, state, 0, size);
+}
+
+void drm_pagemap_helper_dma_iova_destroy(struct device *dev,
+					 struct dma_iova_state *state,
+					 size_t linked,
+					 enum dma_data_direction dir)
+{
+	dma_iova_destroy(dev, state, linked, dir, 0);
+}
+
+struct folio *drm_pagemap_helper_folio_get_nontail_page(struct page *page)
+{
+	return folio_get_nontail_page(page);
+}
+
+bool drm_pagemap_helper_folio_mapped(const struct folio *folio)
+{
+	return folio_mapped(folio);
+}
+
+/* Under RCU, as on core mm's fast path; returns whose lock it is, or NULL. */
+struct anon_vma *
+drm_pagemap_helper_anon_vma_trylock_read(struct anon_vma *anon_vma)
+{
+	struct anon_vma *root = READ_ONCE(anon_vma->root);
+
+	return down_read_trylock(&root->rwsem) ? root : NULL;
+}
+
+void drm_pagemap_helper_anon_vma_unlock_read(struct anon_vma *root)
+{
+	up_read(&root->rwsem);
+}
+
+bool drm_pagemap_helper_mmap_read_trylock(struct mm_struct *mm)
+{
+	return mmap_read_trylock(mm);
 }
 
 void drm_pagemap_helper_dma_fence_put(struct dma_fence *fence)

@@ -6,16 +6,20 @@
 #ifndef _DRM_PAGEMAP_HELPERS_H_
 #define _DRM_PAGEMAP_HELPERS_H_
 
+#include <linux/dma-mapping.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/types.h>
 
+struct anon_vma;
 struct drm_device;
 
 struct page *drm_pagemap_helper_pfn_to_page(unsigned long pfn);
 unsigned long drm_pagemap_helper_page_to_pfn(const struct page *page);
 bool drm_pagemap_helper_folio_trylock(struct folio *folio);
+void drm_pagemap_helper_folio_lock(struct folio *folio);
 void drm_pagemap_helper_folio_put(struct folio *folio);
+bool drm_pagemap_helper_fatal_signal_pending(void);
 int drm_pagemap_helper_folio_ref_count(const struct folio *folio);
 struct folio *drm_pagemap_helper_vma_alloc_folio(gfp_t gfp, int order,
 						 struct vm_area_struct *vma,
@@ -30,6 +34,26 @@ u64 drm_pagemap_helper_get_jiffies_64(void);
 void drm_pagemap_helper_init_completion(struct completion *done);
 bool drm_pagemap_helper_dma_mapping_error(struct device *dev,
 					  dma_addr_t addr);
+bool drm_pagemap_helper_dma_iova_try_alloc(struct device *dev,
+					   struct dma_iova_state *state,
+					   size_t size);
+int drm_pagemap_helper_dma_iova_link(struct device *dev,
+				     struct dma_iova_state *state,
+				     phys_addr_t phys, size_t offset,
+				     size_t size, enum dma_data_direction dir);
+int drm_pagemap_helper_dma_iova_sync(struct device *dev,
+				     struct dma_iova_state *state,
+				     size_t size);
+void drm_pagemap_helper_dma_iova_destroy(struct device *dev,
+					 struct dma_iova_state *state,
+					 size_t linked,
+					 enum dma_data_direction dir);
+struct folio *drm_pagemap_helper_folio_get_nontail_page(struct page *page);
+bool drm_pagemap_helper_folio_mapped(const struct folio *folio);
+struct anon_vma *
+drm_pagemap_helper_anon_vma_trylock_read(struct anon_vma *anon_vma);
+void drm_pagemap_helper_anon_vma_unlock_read(struct anon_vma *root);
+bool drm_pagemap_helper_mmap_read_trylock(struct mm_struct *mm);
 void drm_pagemap_helper_dma_fence_put(struct dma_fence *fence);
 bool drm_pagemap_helper_drm_try_module_get(struct drm_device *drm);
 void drm_pagemap_helper_drm_module_put(struct module *owner);

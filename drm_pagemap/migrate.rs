@@ -34,8 +34,33 @@ use kernel::{
 pub struct Details {
     /// For how long, in jiffies from now, CPU faults leave the pages in device memory.
     pub timeslice: Jiffies,
-    /// Whether the driver's copy operation can move pages within its own device memory.
+    /// Whether the driver can copy within its own device memory: with its `device_map`, to itself.
     pub can_migrate_same_pagemap: bool,
+    /// Whether pages of a range that is in the device memory already, all of it, are moved to the new
+    /// allocation, so that they are contiguous. Otherwise they stay, as C drivers rely on. Needs
+    /// [`can_migrate_same_pagemap`](Self::can_migrate_same_pagemap).
+    pub defragment: bool,
+}
+
+/// What shall be migrated of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// All of it, or nothing.
+    All,
+    /// What is not in the device memory yet, as far as it can be moved. The rest stays where it is.
+    Missing,
+}
+
+/// What became of a range, in pages; the sum is its length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Migrated to the allocation.
+    pub migrated: usize,
+    /// In the device memory already.
+    pub resident: usize,
+    /// Left where it was, or where there was nothing: pinned, swapped out, in use by somebody else,
+    /// or in the memory of a device whose driver does not let others at it.
+    pub left: usize,
 }
 
 impl Details {
@@ -44,7 +69,7 @@ impl Details {
         Self {
             // Longer than a C `unsigned int` of milliseconds, 49 days, is as good as that.
             timeslice: kernel::time::msecs_to_jiffies(ms.try_into().unwrap_or(Msecs::MAX)),
-            can_migrate_same_pagemap: false,
+            ..Self::default()
         }
     }
 }

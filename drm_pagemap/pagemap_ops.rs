@@ -4,9 +4,14 @@
 
 use crate::{
     bindings,
+    device_addr::DeviceAddr,
     devmem_ops::DevmemOps,
     dpagemap::DrmPagemap,
-    mm::LockedMm,
+    mm::{
+        DmaDirection,
+        LockedMm,
+        Pfn, //
+    },
     pagemap::Pagemap, //
 };
 use core::{
@@ -14,13 +19,16 @@ use core::{
     ops::Range, //
 };
 use kernel::{
+    device,
     drm,
+    error::VTABLE_DEFAULT_ERROR,
     mm::MmWithUser,
     prelude::*,
     sync::ArcBorrow, //
 };
 
 /// A driver's pagemap: its data, and its operations; `struct drm_pagemap_ops`.
+#[vtable]
 pub trait PagemapOps: Send + Sync + Sized + 'static {
     /// The DRM driver.
     type Driver: drm::Driver;
@@ -41,6 +49,30 @@ pub trait PagemapOps: Send + Sync + Sized + 'static {
         range: Range<usize>,
         timeslice_ms: usize,
     ) -> Result;
+
+    /// Gives `dev` an address for `1 << order` pages of the device memory, from byte `offset` of the
+    /// pagemap on, so that `dev` can read or write them as `dir` says, until
+    /// [`device_unmap`](Self::device_unmap).
+    ///
+    /// `dev` is a device whose driver copies from its own memory to this one's: another one with the same
+    /// pagemap owner, or this one. May sleep. An error, whatever it is, makes the migration fail with
+    /// [`EFAULT`]. Optional: without it pages move from one device to another through RAM.
+    fn device_map(
+        pagemap: &Pagemap<Self>,
+        dev: &device::Device,
+        offset: u64,
+        order: u32,
+        dir: DmaDirection,
+    ) -> Result<DeviceAddr> {
+        let _ = (pagemap, dev, offset, order, dir);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// `dev` does not use the address any more that [`device_map`](Self::device_map) gave it. May sleep.
+    fn device_unmap(pagemap: &Pagemap<Self>, dev: &device::Device, addr: &DeviceAddr) {
+        let _ = (pagemap, dev, addr);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// Makes the C table of a [`PagemapOps`].
@@ -48,8 +80,16 @@ pub(crate) struct OperationsVTable<T>(PhantomData<T>);
 
 impl<T: PagemapOps> OperationsVTable<T> {
     const VTABLE: bindings::drm_pagemap_ops = bindings::drm_pagemap_ops {
-        device_map: None,
-        device_unmap: None,
+        device_map: if T::HAS_DEVICE_MAP {
+            Some(Self::device_map)
+        } else {
+            None
+        },
+        device_unmap: if T::HAS_DEVICE_UNMAP {
+            Some(Self::device_unmap)
+        } else {
+            None
+        },
         populate_mm: Some(Self::populate_mm),
         destroy: Some(Self::destroy),
     };
@@ -82,6 +122,54 @@ impl<T: PagemapOps> OperationsVTable<T> {
             .and_then(|_pass| T::populate_mm(pagemap, &mm, start..end, timeslice_ms));
 
         result.map_or_else(|err| err.to_errno(), |()| 0)
+    }
+
+    /// # Safety
+    ///
+    /// `dpagemap` must be that of a referenced `Pagemap<T>`; `dev` be a device; `page` be the first one of
+    /// a folio of the pagemap's memory, and referenced.
+    unsafe extern "C" fn device_map(
+        dpagemap: *mut bindings::drm_pagemap,
+        dev: *mut bindings::device,
+        page: *mut bindings::page,
+        order: c_uint,
+        dir: bindings::dma_data_direction,
+    ) -> bindings::drm_pagemap_addr {
+        // SAFETY: Promised by the caller.
+        let (pagemap, dev) = unsafe {
+            (
+                Pagemap::<T>::borrow(DrmPagemap::from_raw(dpagemap)),
+                device::Device::from_raw(dev),
+            )
+        };
+        let addr = DmaDirection::from_raw(dir).and_then(|dir| {
+            let offset = pagemap.offset_of(Pfn::from_page(page));
+
+            T::device_map(&pagemap, dev, offset, order, dir)
+        });
+
+        addr.unwrap_or(DeviceAddr::ERROR).into()
+    }
+
+    /// # Safety
+    ///
+    /// `dpagemap` must be that of a referenced `Pagemap<T>`; `dev` be a device; `addr` be what
+    /// [`device_map`](Self::device_map) returned for it.
+    unsafe extern "C" fn device_unmap(
+        dpagemap: *mut bindings::drm_pagemap,
+        dev: *mut bindings::device,
+        addr: *const bindings::drm_pagemap_addr,
+    ) {
+        // SAFETY: Promised by the caller. `DeviceAddr` has the layout of the C type.
+        let (pagemap, dev, addr) = unsafe {
+            (
+                Pagemap::<T>::borrow(DrmPagemap::from_raw(dpagemap)),
+                device::Device::from_raw(dev),
+                &*addr.cast::<DeviceAddr>(),
+            )
+        };
+
+        T::device_unmap(&pagemap, dev, addr);
     }
 
     /// The last user is gone.

@@ -87,6 +87,7 @@ impl SimgpuPagemap {
     }
 }
 
+#[vtable]
 impl PagemapOps for SimgpuPagemap {
     type Driver = crate::device::SimgpuDrm;
     type Devmem = Allocation;

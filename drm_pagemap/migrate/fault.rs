@@ -3,16 +3,25 @@
 //! A CPU touched a page in device memory.
 
 use crate::{
-    migrate::home::bring_home,
+    device_addr::DeviceAddr,
+    migrate::home::{
+        bring_home,
+        retire_sources,
+        Home, //
+    },
     mm::{
         Arrays,
         Collected,
+        DmaDirection,
         Fault,
+        LockedFolio,
         PagemapOwner,
         RamPolicy,
         Select,
-        VmaRange, //
+        VmaRange,
+        Waited, //
     },
+    page_array::PageArray,
     zdd::Zdd,
 };
 use core::ops::Range;
@@ -21,47 +30,98 @@ use kernel::{
         PAGE_MASK,
         PAGE_SIZE, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::aref::ARef,
+    time::msecs_to_jiffies, //
 };
 
-/// Why a CPU fault can't be served.
+/// How a CPU fault ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VmFault {
+    /// The CPU may try again: the page is home, or it takes another fault to get it there.
+    Done,
+    /// The same, and the mmap lock has been let go.
+    Retry,
     /// No RAM for the page: the core may free some, and tries again.
     OutOfMemory,
     /// The page can't be had: its task gets a SIGBUS.
     Sigbus,
 }
 
+/// The longest that a fault waits for the end of a time slice before the core may look at signals, in
+/// milliseconds.
+const WAIT_MS: u32 = 20;
+
 /// Brings home the page that a CPU wants, and with it its allocation as far as it is mapped here.
 ///
-/// Within the allocation's time slice nothing moves, and the CPU faults again. If the allocation can't be brought home whole, the page that
-/// is wanted still is, so that no process is killed for the sake of a neighbour. Called under the mmap or
-/// vma lock, with the page locked. May sleep.
-pub(crate) fn to_ram(fault: &Fault<'_>) -> Result<(), VmFault> {
-    let zdd = Zdd::of_folio(fault.folio()).ok_or(VmFault::Sigbus)?;
+/// Within the allocation's time slice nothing moves, and the CPU waits, as far as the fault allows that;
+/// for a while, then it faults again. If the allocation can't be brought home whole, the folio that is
+/// wanted still is, so that no process is killed for the sake of a neighbour; if there is no RAM for a
+/// large one, it comes home page by page, which takes the CPU another fault. Called under the mmap lock,
+/// with the page locked. May sleep.
+pub(crate) fn to_ram(fault: Fault<'_>) -> VmFault {
+    let Some(zdd) = Zdd::of_folio(fault.folio()) else {
+        return VmFault::Sigbus;
+    };
 
     if zdd.devmem().in_timeslice() {
-        // No waiting here: the page is locked, and whoever wants to evict it must get at it.
+        let zdd: ARef<Zdd> = zdd.into();
+        let waited = fault.wait_while(msecs_to_jiffies(WAIT_MS), || zdd.devmem().in_timeslice());
+
+        return match waited {
+            Waited::LockDropped => VmFault::Retry,
+            Waited::NotAtAll => VmFault::Done,
+        };
+    }
+
+    match bring_folio_home(&fault, zdd) {
+        Ok(()) => VmFault::Done,
+        Err(err) if err == ENOMEM => VmFault::OutOfMemory,
+        Err(_) => VmFault::Sigbus,
+    }
+}
+
+fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd) -> Result {
+    let owner = zdd.dpagemap().zone_device().owner();
+    if !fault.is_first_page() && !split(fault, owner)? {
+        // Somebody else is at the folio: the CPU faults again if it must.
         return Ok(());
     }
 
-    let owner = zdd.dpagemap().zone_device().owner();
     let all = window(fault, zdd.devmem().size());
-    let page = window(fault, fault.folio().size());
+    let wanted = window(fault, fault.folio().size());
 
     let mut result = migrate(fault, zdd, owner, all.clone());
-    if result.is_err() && page != all {
-        result = migrate(fault, zdd, owner, page);
+    if result.is_err() && wanted != all {
+        result = migrate(fault, zdd, owner, wanted.clone());
     }
-
-    result.map_err(|err| match err {
-        err if err == ENOMEM => VmFault::OutOfMemory,
-        _ => VmFault::Sigbus,
-    })
+    if result?.large.contains(&fault.folio().pfn()) {
+        map_by_pages(fault, zdd, owner, wanted)?;
+    }
+    Ok(())
 }
 
-/// The naturally aligned addresses around the fault, `size` bytes rounded up to a power of two, as far as the area goes.
+/// Splits the large folio in the middle of which the page is that is wanted, and returns whether that
+/// has succeeded.
+///
+/// Collecting such a folio would split it, too, but the core would then take its first page for the one
+/// that the fault has locked, and unlock a page that nobody has locked. So nothing else is collected here.
+fn split(fault: &Fault<'_>, owner: PagemapOwner) -> Result<bool> {
+    let start = fault.address();
+    let range = VmaRange::new(fault.vma(), start..start + PAGE_SIZE)?;
+
+    Collected::from_vma(
+        &range,
+        owner,
+        Select::DEVICE_PRIVATE,
+        Some(fault),
+        Arrays::new(1)?,
+    )?;
+    Ok(fault.is_first_page())
+}
+
+/// The naturally aligned addresses around the fault, `size` bytes rounded up to a power of two, as far
+/// as the area goes.
 fn window(fault: &Fault<'_>, size: usize) -> Range<usize> {
     let size = size.max(PAGE_SIZE).checked_next_power_of_two();
     let start = size.map_or(0, |size| fault.address() & !(size - 1));
@@ -72,22 +132,67 @@ fn window(fault: &Fault<'_>, size: usize) -> Range<usize> {
     start.max(fault.vma().start())..end.min(fault.vma().end())
 }
 
+/// Collects the device pages in `range`, large folios whole.
+fn collect<'a>(
+    fault: &'a Fault<'_>,
+    owner: PagemapOwner,
+    range: &VmaRange<'a>,
+) -> Result<Collected<'a>> {
+    Collected::from_vma(
+        range,
+        owner,
+        Select::DEVICE_PRIVATE
+            .and(Select::DEVICE_COHERENT)
+            .and(Select::COMPOUND),
+        Some(fault),
+        Arrays::new(range.nr_pages())?,
+    )
+}
+
 /// Brings home what belongs to `zdd` in `range`.
 ///
 /// If nothing could be collected, somebody else is at the page: the CPU faults again if it must.
-fn migrate(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<usize>) -> Result {
+fn migrate(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<usize>) -> Result<Home> {
     let range = VmaRange::new(fault.vma(), range)?;
-    let arrays = Arrays::new(range.nr_pages())?;
-    let pages = Collected::from_vma(
-        &range,
-        owner,
-        Select::DEVICE_PRIVATE.and(Select::DEVICE_COHERENT),
-        Some(fault),
-        arrays,
-    )?;
+    let pages = collect(fault, owner, &range)?;
 
     bring_home(pages, zdd, |index| {
         RamPolicy::Vma(range.vma(), range.start() + index * PAGE_SIZE)
-    })?;
+    })
+}
+
+/// Has the large folio that is wanted mapped page by page, so that the next fault can split it.
+fn map_by_pages(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<usize>) -> Result {
+    let range = VmaRange::new(fault.vma(), range)?;
+    let pages = collect(fault, owner, &range)?;
+    let Some(index) = pages
+        .steps()
+        .find(|step| {
+            let wanted = step.folio().is_some_and(|of| of.is(fault.folio()));
+
+            wanted && step.is_migrating() && step.order() > 0
+        })
+        .map(|step| step.index)
+    else {
+        return Ok(());
+    };
+
+    let at = range.start() + index * PAGE_SIZE;
+    let head = LockedFolio::new_ram(RamPolicy::Vma(range.vma(), at), 0)?;
+    let mut device_pages = PageArray::new(1)?;
+    let mut device_pages = device_pages.part(0..1)?;
+    let mut addrs = [DeviceAddr::ABSENT];
+    let mut dma = zdd
+        .devmem()
+        .dma_mapping(DmaDirection::FromDevice, &mut addrs)?;
+
+    dma.map(0, &head)?;
+    dma.sync()?;
+    device_pages.set(0, fault.folio(), dma.addrs());
+    zdd.devmem()
+        .copy_to_ram(&mut device_pages, dma.addrs(), None)?;
+    drop(dma);
+
+    retire_sources(&pages.map_by_pages(index, head)?);
     Ok(())
 }

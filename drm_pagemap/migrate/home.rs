@@ -3,32 +3,40 @@
 //! From device memory home to RAM: what CPU faults and evictions share.
 
 use crate::{
-    dpagemap_devmem::{
-        DrmPagemapDevmem,
-        PageArray, //
-    },
+    device_addr::DeviceAddr,
     mm::{
         Collected,
         DmaDirection,
         LockedFolio,
+        Migrated,
+        Pfn,
         RamPolicy, //
     },
+    page_array::PageArray,
     zdd::Zdd,
 };
 use kernel::prelude::*;
 
-/// Moves to RAM those of `pages` that belong to `zdd`, and returns how many did.
+/// What came home.
+pub(super) struct Home {
+    /// The number of pages that did.
+    pub(super) moved: usize,
+    /// The first frames of large folios that did not, for want of RAM that is contiguous. There may be
+    /// enough for their pages, one by one.
+    pub(super) large: KVec<Pfn>,
+}
+
+/// Moves to RAM those of `pages` that belong to `zdd`.
 ///
 /// `policy` says where in RAM the page at the given index shall go. All of them are copied or none:
-/// on an error, which is [`ENOMEM`], [`EFAULT`] (a page can't be mapped for the device) or what the driver's copy
-/// says, all stay where they are. May sleep.
+/// on an error, which is [`ENOMEM`], [`EFAULT`] (a page can't be mapped for the device) or what the
+/// driver's copy says, all stay where they are. May sleep.
 pub(super) fn bring_home<'a>(
     mut pages: Collected<'_>,
     zdd: &Zdd,
     policy: impl Fn(usize) -> RamPolicy<'a>,
-) -> Result<usize> {
-    let devmem: &DrmPagemapDevmem = zdd.devmem();
-    let mut device_pages = PageArray::new(pages.nr_pages())?;
+) -> Result<Home> {
+    let mut large = KVec::new();
 
     let filled = pages.fill(|step| {
         let Some(source) = step.folio() else {
@@ -41,27 +49,56 @@ pub(super) fn bring_home<'a>(
             return Ok(None);
         }
 
-        let folio = LockedFolio::new_ram(policy(step.index), step.order())?;
-        device_pages.set(step.index, source)?;
-        Ok(Some(folio))
+        match LockedFolio::new_ram(policy(step.index), step.order()) {
+            Err(_) if step.order() > 0 => {
+                large.push(source.pfn(), GFP_KERNEL)?;
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
     })?;
-    if filled == 0 {
-        return Ok(0);
+    let mut moved = 0;
+
+    if filled > 0 {
+        copy(&pages, zdd)?;
+        moved = retire_sources(&pages.migrate());
     }
+    Ok(Home { moved, large })
+}
 
-    let mut dma = devmem.dma_array(DmaDirection::FromDevice, pages.nr_pages())?;
-    dma.map_destinations(&pages)?;
-    devmem.copy_to_ram(&mut device_pages, dma.addrs())?;
-    // Before anybody reads the pages: unmapping may copy, from a bounce buffer.
-    drop(dma);
+/// Has the driver of `zdd` copy all sources to their destinations.
+fn copy(pages: &Collected<'_>, zdd: &Zdd) -> Result {
+    let all = 0..pages.nr_pages();
+    let mut device_pages = PageArray::new(pages.nr_pages())?;
+    let mut device_pages = device_pages.part(all.clone())?;
+    let mut addrs = KVVec::from_elem(DeviceAddr::ABSENT, pages.nr_pages(), GFP_KERNEL)?;
+    let mut dma = zdd
+        .devmem()
+        .dma_mapping(DmaDirection::FromDevice, &mut addrs)?;
 
-    let migrated = pages.migrate();
-    let mut home = 0;
+    for (step, destination) in pages.filled(all) {
+        dma.map(step.index, destination)?;
+        if let Some(source) = step.folio() {
+            device_pages.set(step.index, source, dma.addrs());
+        }
+    }
+    dma.sync()?;
+    // The mapping ends with this, before anybody reads the pages: unmapping may copy, from a bounce
+    // buffer.
+    zdd.devmem()
+        .copy_to_ram(&mut device_pages, dma.addrs(), None)
+}
+
+/// Notes in the device folios that were migrated that what they hold is stale. Returns the number of
+/// pages that were migrated.
+pub(super) fn retire_sources(migrated: &Migrated<'_>) -> usize {
+    let mut pages = 0;
+
     for step in migrated.steps().filter(|step| step.is_migrating()) {
         if let Some(source) = step.folio() {
             Zdd::retire(source);
-            home += step.nr_pages();
         }
+        pages += step.nr_pages();
     }
-    Ok(home)
+    pages
 }

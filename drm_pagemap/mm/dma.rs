@@ -8,14 +8,16 @@ use crate::{
     bindings,
     device_addr::DeviceAddr,
     mm::{
-        Collected,
         Folio,
-        MigratePfn, //
+        PMD_ORDER, //
     },
 };
 use core::ptr::NonNull;
 use kernel::{
-    page::PAGE_SIZE,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*, //
 };
 
@@ -37,22 +39,41 @@ impl DmaDirection {
             Self::FromDevice => bindings::dma_data_direction::DMA_FROM_DEVICE,
         }
     }
+
+    /// The direction that C means by `dir`. [`EINVAL`]: both, or none.
+    #[cfg(CONFIG_DRM = "y")]
+    pub(crate) fn from_raw(dir: bindings::dma_data_direction) -> Result<Self> {
+        [Self::ToDevice, Self::FromDevice]
+            .into_iter()
+            .find(|this| this.as_raw().0 == dir.0)
+            .ok_or(EINVAL)
+    }
 }
 
-/// Device addresses for the pages of a range, mapped; dropping it unmaps them.
+/// Pages of RAM, mapped for a device; dropping it unmaps them, and empties the addresses.
+///
+/// With an IOMMU that the DMA layer drives by itself, all of them are linked into one range of I/O
+/// virtual addresses. Otherwise each is mapped by itself, large folios in pieces no larger than the
+/// DMA layer takes at once (a bounce buffer's slot, say).
 ///
 /// # Invariants
 ///
-/// Each entry of `addrs` that is present was mapped for `dev` in direction `dir`, with the size
-/// that its order says, and not unmapped since.
-pub struct DmaArray {
+/// - `dev` is a valid device, able to do DMA.
+/// - If `iova` has a range, each entry of `addrs` that is present is linked into it, and the links
+///   fill its first `linked` bytes. Otherwise each of them is a mapping for `dev` in direction
+///   `dir`, with the size that its order says.
+pub struct DmaMapping<'a> {
     dev: NonNull<bindings::device>,
     dir: DmaDirection,
-    addrs: KVVec<DeviceAddr>,
+    addrs: &'a mut [DeviceAddr],
+    iova: bindings::dma_iova_state,
+    linked: usize,
+    /// The order of the largest piece; [`None`] before the first page is mapped.
+    piece: Option<u32>,
 }
 
-impl DmaArray {
-    /// Room for the addresses of `npages` pages, none mapped yet: 16 bytes a page. May sleep.
+impl<'a> DmaMapping<'a> {
+    /// Nothing mapped yet, of a range with an entry in `addrs` for each of its pages.
     ///
     /// # Safety
     ///
@@ -60,56 +81,120 @@ impl DmaArray {
     pub unsafe fn new(
         dev: NonNull<bindings::device>,
         dir: DmaDirection,
-        npages: usize,
-    ) -> Result<Self> {
-        Ok(Self {
+        addrs: &'a mut [DeviceAddr],
+    ) -> Self {
+        addrs.fill(DeviceAddr::ABSENT);
+        // INVARIANT: No entry is present, nothing is linked.
+        Self {
             dev,
             dir,
-            addrs: KVVec::from_elem(DeviceAddr::ABSENT, npages, GFP_KERNEL)?,
-        })
+            addrs,
+            iova: bindings::dma_iova_state::default(),
+            linked: 0,
+            piece: None,
+        }
     }
 
-    /// Maps the RAM folios among the sources of `pages`, those that are to be migrated.
-    pub fn map_sources(&mut self, pages: &Collected<'_>) -> Result {
-        self.map(pages.sources(), |entry| entry.is_migrating())
-    }
+    /// Maps `folio`, a folio of RAM, as the pages from `index` on. May sleep.
+    ///
+    /// [`EINVAL`]: it reaches out of the range. [`EFAULT`]: it can't be mapped.
+    pub fn map(&mut self, index: usize, folio: &Folio) -> Result {
+        let nr_pages = folio.nr_pages();
 
-    /// Maps the RAM folios among the destinations of `pages`.
-    pub fn map_destinations(&mut self, pages: &Collected<'_>) -> Result {
-        self.map(pages.destinations(), |_| true)
-    }
-
-    /// Maps each folio that `wanted` names. [`EFAULT`] if one can't be mapped; those mapped before it
-    /// are unmapped when the value is dropped.
-    fn map(&mut self, entries: &[MigratePfn], wanted: impl Fn(MigratePfn) -> bool) -> Result {
-        if entries.len() != self.addrs.len() {
+        if index.checked_add(nr_pages).ok_or(EINVAL)? > self.addrs.len() {
             return Err(EINVAL);
         }
 
-        let mut index = 0;
-        while let Some(&entry) = entries.get(index) {
-            // SAFETY: Entries of a `Collected` that name pages hold references.
-            let Some(folio) = (unsafe { entry.folio() }) else {
-                index += 1;
-                continue;
-            };
+        let piece = self.prepare();
+        if self.has_iova() {
+            return self.link(index, folio);
+        }
 
-            if wanted(entry) && !folio.is_device_private() {
-                self.addrs[index] = self.map_folio(folio)?;
-            }
-            index += folio.nr_pages();
+        let order = piece.min(folio.order());
+        for first in (0..nr_pages).step_by(1 << order) {
+            // INVARIANT: Mapped with the size that its order says.
+            self.addrs[index + first] = self.map_piece(folio, first, order)?;
         }
         Ok(())
     }
 
-    fn map_folio(&self, folio: &Folio) -> Result<DeviceAddr> {
-        // SAFETY: The device is valid by the requirement of `new`, and the folio is live RAM.
+    /// Makes what was mapped usable for the device. To be called once, after the last
+    /// [`map`](Self::map). May sleep.
+    pub fn sync(&mut self) -> Result {
+        if !self.has_iova() || self.linked == 0 {
+            return Ok(());
+        }
+        // SAFETY: By the type invariant this part of the range is linked.
+        kernel::error::to_result(unsafe {
+            bindings::drm_pagemap_helper_dma_iova_sync(
+                self.dev.as_ptr(),
+                &mut self.iova,
+                self.linked,
+            )
+        })
+    }
+
+    /// The addresses, one entry a page.
+    pub fn addrs(&mut self) -> &mut [DeviceAddr] {
+        self.addrs
+    }
+
+    /// Asks for a range of I/O virtual addresses, once, and for the size of pieces without one.
+    fn prepare(&mut self) -> u32 {
+        if let Some(piece) = self.piece {
+            return piece;
+        }
+
+        // SAFETY: The device is valid by the type invariant. If there is no range to be had, the
+        // state stays empty.
+        unsafe {
+            bindings::drm_pagemap_helper_dma_iova_try_alloc(
+                self.dev.as_ptr(),
+                &mut self.iova,
+                self.addrs.len() << PAGE_SHIFT,
+            )
+        };
+        // SAFETY: As above.
+        let piece = piece_order(unsafe { bindings::dma_max_mapping_size(self.dev.as_ptr()) });
+        self.piece = Some(piece);
+        piece
+    }
+
+    fn has_iova(&self) -> bool {
+        // As dma_use_iova().
+        self.iova.__size != 0
+    }
+
+    fn link(&mut self, index: usize, folio: &Folio) -> Result {
+        // SAFETY: The range has room for all pages of `addrs`, of which no two calls map the same.
+        kernel::error::to_result(unsafe {
+            bindings::drm_pagemap_helper_dma_iova_link(
+                self.dev.as_ptr(),
+                &mut self.iova,
+                folio.pfn().phys(),
+                self.linked,
+                folio.size(),
+                self.dir.as_raw(),
+            )
+        })?;
+        // INVARIANT: Linked just now, behind what was there.
+        self.addrs[index] = DeviceAddr::system(
+            self.iova.addr + self.linked as u64,
+            folio.order(),
+            self.dir, //
+        );
+        self.linked += folio.size();
+        Ok(())
+    }
+
+    fn map_piece(&self, folio: &Folio, first: usize, order: u32) -> Result<DeviceAddr> {
+        // SAFETY: The device is valid by the type invariant. The piece is in a live folio of RAM.
         let addr = unsafe {
             bindings::dma_map_page_attrs(
                 self.dev.as_ptr(),
                 folio.page(),
-                0,
-                folio.size(),
+                first << PAGE_SHIFT,
+                PAGE_SIZE << order,
                 self.dir.as_raw(),
                 0,
             )
@@ -119,28 +204,46 @@ impl DmaArray {
         if unsafe { bindings::drm_pagemap_helper_dma_mapping_error(self.dev.as_ptr(), addr) } {
             return Err(EFAULT);
         }
-        Ok(DeviceAddr::system(addr, folio.order(), self.dir))
-    }
-
-    /// The addresses, one entry a page.
-    pub fn addrs(&mut self) -> &mut [DeviceAddr] {
-        &mut self.addrs
+        Ok(DeviceAddr::system(addr, order, self.dir))
     }
 }
 
-impl Drop for DmaArray {
+impl Drop for DmaMapping<'_> {
     fn drop(&mut self) {
-        for addr in self.addrs.iter().filter(|addr| addr.is_present()) {
-            // SAFETY: By the type invariant this undoes one mapping, once.
+        let dev = self.dev.as_ptr();
+
+        if self.has_iova() {
+            // SAFETY: By the type invariant `linked` bytes of the range are in use.
             unsafe {
-                bindings::dma_unmap_page_attrs(
-                    self.dev.as_ptr(),
-                    addr.addr(),
-                    PAGE_SIZE << addr.order(),
+                bindings::drm_pagemap_helper_dma_iova_destroy(
+                    dev,
+                    &mut self.iova,
+                    self.linked,
                     self.dir.as_raw(),
-                    0,
                 )
             };
+        } else {
+            for addr in self.addrs.iter().filter(|addr| addr.is_present()) {
+                // SAFETY: By the type invariant this undoes one mapping, once.
+                unsafe {
+                    bindings::dma_unmap_page_attrs(
+                        dev,
+                        addr.addr(),
+                        PAGE_SIZE << addr.order(),
+                        self.dir.as_raw(),
+                        0,
+                    )
+                };
+            }
         }
+        self.addrs.fill(DeviceAddr::ABSENT);
     }
+}
+
+/// The largest order that a device which takes `max` bytes a mapping can have mapped at once.
+fn piece_order(max: usize) -> u32 {
+    // Less than a page is refused by the mapping itself.
+    (max >> PAGE_SHIFT)
+        .checked_ilog2()
+        .map_or(0, |order| order.min(PMD_ORDER))
 }

@@ -201,6 +201,12 @@ impl Folio {
         }
     }
 
+    /// Whether any address space maps a part of it; `folio_mapped()`.
+    pub fn is_mapped(&self) -> bool {
+        // SAFETY: By the type invariant the folio is live.
+        unsafe { bindings::drm_pagemap_helper_folio_mapped(self.as_raw()) }
+    }
+
     /// Whether both are the same folio.
     #[inline(always)]
     pub fn is(&self, other: &Self) -> bool {
@@ -225,6 +231,57 @@ fn compound_head(page: *mut bindings::page, info: usize) -> *mut bindings::page 
     }
 }
 
+/// A reference on a folio.
+///
+/// # Invariants
+///
+/// `self.0` points at a live folio; this value owns one reference.
+pub struct FolioRef(NonNull<bindings::folio>);
+
+impl FolioRef {
+    /// A reference on the folio whose first page is `page`; [`None`] if it is free, or no first page;
+    /// `folio_get_nontail_page()`.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be a `struct page`.
+    pub(crate) unsafe fn of_first_page(page: *mut bindings::page) -> Option<Self> {
+        // SAFETY: Promised by the caller.
+        let folio = unsafe { bindings::drm_pagemap_helper_folio_get_nontail_page(page) };
+
+        // INVARIANT: The reference that was just taken.
+        NonNull::new(folio).map(Self)
+    }
+
+    /// Takes the folio's lock, too, if it is free.
+    pub fn try_lock(self) -> Option<LockedFolio> {
+        // SAFETY: By the type invariant the folio is live.
+        if !unsafe { bindings::drm_pagemap_helper_folio_trylock(self.0.as_ptr()) } {
+            return None;
+        }
+        let this = ManuallyDrop::new(self);
+
+        // INVARIANT: Our reference, and the lock that was just taken.
+        Some(LockedFolio(this.0))
+    }
+}
+
+impl Deref for FolioRef {
+    type Target = Folio;
+
+    fn deref(&self) -> &Folio {
+        // SAFETY: By the type invariant it is live, and stays so while we exist.
+        unsafe { Folio::from_raw(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for FolioRef {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the reference is ours to give up.
+        unsafe { bindings::drm_pagemap_helper_folio_put(self.0.as_ptr()) };
+    }
+}
+
 /// Which RAM a page that comes home shall get.
 #[derive(Clone, Copy)]
 pub enum RamPolicy<'a> {
@@ -246,13 +303,14 @@ pub struct LockedFolio(NonNull<bindings::folio>);
 impl LockedFolio {
     /// Allocates one folio of RAM for user memory, locked, contents undefined.
     ///
-    /// May sleep. [`ENOMEM`] if there is none; for orders above 0 without a warning in the log.
+    /// May sleep. [`ENOMEM`] if there is none; for orders above 0 without trying very hard, and
+    /// without a warning in the log, as there are smaller ones.
     pub fn new_ram(policy: RamPolicy<'_>, order: u32) -> Result<Self> {
-        let mut gfp = bindings::GFP_RAM_FOLIO;
-
-        if order > 0 {
-            gfp |= bindings::__GFP_NOWARN;
-        }
+        let gfp = if order > 0 {
+            bindings::GFP_RAM_FOLIO_LARGE
+        } else {
+            bindings::GFP_RAM_FOLIO
+        };
         let folio = match policy {
             // SAFETY: The area is valid and stays so: a `VmaRef` is under the mmap or vma lock.
             RamPolicy::Vma(vma, addr) => unsafe {

@@ -44,6 +44,21 @@ impl<'a> LockedMm<'a> {
         }
     }
 
+    /// Takes the mmap lock for reading, if it can be had at once.
+    pub fn try_read(mm: &'a MmWithUser) -> Option<Self> {
+        // SAFETY: A reference to an `MmWithUser` is a valid `mm_struct`.
+        if !unsafe { bindings::drm_pagemap_helper_mmap_read_trylock(mm.as_raw()) } {
+            return None;
+        }
+
+        // INVARIANT: Just locked.
+        Some(Self {
+            mm,
+            unlock: true,
+            _nts: NotThreadSafe,
+        })
+    }
+
     /// An address space that the caller has locked and will unlock.
     ///
     /// # Safety

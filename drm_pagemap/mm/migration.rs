@@ -11,12 +11,18 @@
 use crate::{
     bindings,
     mm::{
+        pieces::Pieces,
+        Arrays,
+        Fault,
         Folio,
         LockedFolio,
         MigratePfn,
         PagemapOwner,
         Pfn,
-        NR_PMD_PAGES, //
+        Select,
+        Step,
+        Steps,
+        VmaRange, //
     },
 };
 use core::{
@@ -29,132 +35,6 @@ use kernel::{
     prelude::*, //
 };
 
-/// The two page arrays of a migration: sources and destinations, one entry a page.
-pub struct Arrays {
-    src: KVVec<MigratePfn>,
-    dst: KVVec<MigratePfn>,
-}
-
-impl Arrays {
-    /// Arrays of `npages` empty entries each: 16 bytes a page. May sleep.
-    pub fn new(npages: usize) -> Result<Self> {
-        Ok(Self {
-            src: KVVec::from_elem(MigratePfn::NONE, npages, GFP_KERNEL)?,
-            dst: KVVec::from_elem(MigratePfn::NONE, npages, GFP_KERNEL)?,
-        })
-    }
-
-    /// How many pages the arrays are for.
-    pub fn nr_pages(&self) -> usize {
-        self.src.len()
-    }
-}
-
-/// Which pages a migration by virtual address collects.
-#[derive(Clone, Copy)]
-pub struct Select(bindings::migrate_vma_direction);
-
-impl Select {
-    /// Pages in RAM, and addresses never touched.
-    pub const SYSTEM: Self = Self(bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM);
-    /// Device-private pages of the given owner.
-    pub const DEVICE_PRIVATE: Self =
-        Self(bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE);
-    /// Device-coherent pages of the given owner.
-    pub const DEVICE_COHERENT: Self =
-        Self(bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_COHERENT);
-
-    /// Both.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-/// A page-aligned range within one area.
-pub struct VmaRange<'a> {
-    vma: &'a VmaRef,
-    range: Range<usize>,
-}
-
-impl<'a> VmaRange<'a> {
-    /// The part `range` (in bytes) of `vma`. [`EINVAL`] if it is empty, misaligned, or reaches out of it.
-    pub fn new(vma: &'a VmaRef, range: Range<usize>) -> Result<Self> {
-        if range.is_empty()
-            || (range.start | range.end) & !kernel::page::PAGE_MASK != 0
-            || range.start < vma.start()
-            || range.end > vma.end()
-        {
-            return Err(EINVAL);
-        }
-        Ok(Self { vma, range })
-    }
-
-    /// Its length in pages.
-    pub fn nr_pages(&self) -> usize {
-        self.range.len() >> kernel::page::PAGE_SHIFT
-    }
-
-    /// Its first address, in bytes.
-    pub fn start(&self) -> usize {
-        self.range.start
-    }
-
-    /// The area.
-    pub fn vma(&self) -> &'a VmaRef {
-        self.vma
-    }
-}
-
-/// A CPU fault on a device-private page, as the core hands it to the page's owner.
-///
-/// # Invariants
-///
-/// `vmf` is a fault that is being handled: its area is under the mmap or vma lock, its page is
-/// device-private, referenced and locked.
-pub struct Fault<'a> {
-    vmf: *mut bindings::vm_fault,
-    _p: PhantomData<&'a mut bindings::vm_fault>,
-}
-
-impl<'a> Fault<'a> {
-    /// Wraps the argument of `dev_pagemap_ops::migrate_to_ram`.
-    ///
-    /// # Safety
-    ///
-    /// `vmf` must be what the core passed to that callback, which must not return before `'a` ends.
-    pub unsafe fn from_raw(vmf: *mut bindings::vm_fault) -> Self {
-        // INVARIANT: That is how do_swap_page() calls it.
-        Self {
-            vmf,
-            _p: PhantomData,
-        }
-    }
-
-    /// The area that the fault is in.
-    pub fn vma(&self) -> &'a VmaRef {
-        // SAFETY: By the type invariant the area is valid and locked.
-        unsafe { VmaRef::from_raw((*self.vmf).__bindgen_anon_1.vma) }
-    }
-
-    /// The address of the page that is wanted, in bytes, a multiple of the page size.
-    pub fn address(&self) -> usize {
-        // SAFETY: By the type invariant.
-        unsafe { (*self.vmf).__bindgen_anon_1.address & kernel::page::PAGE_MASK }
-    }
-
-    /// The folio of the page that is wanted.
-    pub fn folio(&self) -> &'a Folio {
-        // SAFETY: By the type invariant the page is referenced for `'a`.
-        unsafe { Folio::of_page(self.page()) }
-    }
-
-    fn page(&self) -> *mut bindings::page {
-        // SAFETY: By the type invariant.
-        unsafe { (*self.vmf).page }
-    }
-}
-
 /// What all states of a migration have.
 ///
 /// # Invariants
@@ -163,71 +43,68 @@ impl<'a> Fault<'a> {
 /// - Each source entry that names a page stands for one reference on, and the lock of, its folio.
 ///   (For the page of the fault itself, the lock is the fault's.)
 /// - Each destination entry that names a page stands for one reference on, and the lock of, its
-///   folio, and is at the place where a source folio of the same order, or a hole, is.
+///   folio, and is at the place where a source folio of the same order, or a hole as large, is; but
+///   for what [`Collected::map_by_pages`] does.
 struct Inner<'a> {
     arrays: Arrays,
-    vma: Option<bindings::migrate_vma>,
+    by: By,
     _p: PhantomData<&'a VmaRef>,
 }
 
+/// How pages were collected, which decides how they are migrated and finalized.
+enum By {
+    /// By virtual address, in pieces.
+    Address(Pieces),
+    /// By frame number.
+    Frame,
+}
+
 impl Inner<'_> {
-    /// The C argument, pointing at our arrays. Made anew for each call, so that no pointer outlives
-    /// a borrow.
-    fn args(&mut self) -> Option<&mut bindings::migrate_vma> {
-        let src = self.arrays.src.as_mut_ptr().cast();
-        let dst = self.arrays.dst.as_mut_ptr().cast();
-
-        let vma = self.vma.as_mut()?;
-        vma.src = src;
-        vma.dst = dst;
-        Some(vma)
-    }
-
     fn migrate(&mut self) {
-        if let Some(args) = self.args() {
-            // SAFETY: `args` was set up by migrate_vma_setup(), with these arrays, and is migrated
-            // once: states are consumed.
-            unsafe { bindings::migrate_vma_pages(args) };
-        } else {
-            let (src, dst, n) = self.raw_arrays();
-            // SAFETY: As above, for migrate_device_pfns() or migrate_device_range().
-            unsafe { bindings::migrate_device_pages(src, dst, n) };
+        match &self.by {
+            By::Address(pieces) => {
+                // Neither the closure nor the arrays give an error here.
+                let _ = pieces.each(&mut self.arrays, |args, _| {
+                    // SAFETY: As migrate_vma_setup() left the piece, which is migrated once: states
+                    // are consumed. The destinations are as the type invariant says.
+                    unsafe { bindings::migrate_vma_pages(args) };
+                    Ok(())
+                });
+            }
+            By::Frame => {
+                let (src, dst, n) = self.arrays.raw();
+                // SAFETY: As above, for migrate_device_pfns().
+                unsafe { bindings::migrate_device_pages(src, dst, n) };
+            }
         }
     }
 
     fn finalize(&mut self) {
-        if let Some(args) = self.args() {
-            // SAFETY: `args` was set up by migrate_vma_setup(), with these arrays; the destinations
-            // are as the type invariant says. Called once, from the last state's drop.
-            unsafe { bindings::migrate_vma_finalize(args) };
-        } else {
-            let (src, dst, n) = self.raw_arrays();
-            // SAFETY: As above, for migrate_device_pfns() or migrate_device_range().
-            unsafe { bindings::migrate_device_finalize(src, dst, n) };
+        match &self.by {
+            By::Address(pieces) => {
+                let _ = pieces.each(&mut self.arrays, |args, _| {
+                    // SAFETY: As migrate_vma_setup() left the piece, or without an entry if that was
+                    // not called. The destinations are as the type invariant says. Called once, from
+                    // the last state's drop.
+                    unsafe { bindings::migrate_vma_finalize(args) };
+                    Ok(())
+                });
+            }
+            By::Frame => {
+                let (src, dst, n) = self.arrays.raw();
+                // SAFETY: As above, for migrate_device_pfns().
+                unsafe { bindings::migrate_device_finalize(src, dst, n) };
+            }
         }
-    }
-
-    fn raw_arrays(&mut self) -> (*mut usize, *mut usize, usize) {
-        (
-            self.arrays.src.as_mut_ptr().cast(),
-            self.arrays.dst.as_mut_ptr().cast(),
-            self.arrays.nr_pages(),
-        )
     }
 
     fn steps(&self) -> Steps<'_> {
-        Steps {
-            arrays: &self.arrays,
-            next: 0,
-        }
+        self.steps_from(0)
     }
 
-    fn step_at(&self, index: usize) -> Option<Step<'_>> {
-        Steps {
-            arrays: &self.arrays,
-            next: index,
-        }
-        .next()
+    fn steps_from(&self, index: usize) -> Steps<'_> {
+        // SAFETY: By the type invariant, entries that name pages hold references.
+        unsafe { Steps::new(&self.arrays, index) }
     }
 }
 
@@ -241,46 +118,56 @@ impl<'a> Collected<'a> {
     /// Collects what `select` asks for of a range of virtual addresses; `migrate_vma_setup()`.
     ///
     /// `owner` says whose device pages; `fault` is the fault that this is about, if it is. The
-    /// range's area must be under the mmap lock, or under the vma lock in a fault. May sleep. `arrays` must
-    /// be for as many pages as the range has, else [`EINVAL`], as for areas that can't migrate.
+    /// range's area must be under the mmap lock, or under the vma lock in a fault. May sleep. `arrays`
+    /// must be for as many pages as the range has, else [`EINVAL`], as for areas that can't migrate.
     pub fn from_vma(
         range: &VmaRange<'a>,
         owner: PagemapOwner,
         select: Select,
-        fault: Option<&Fault<'a>>,
+        fault: Option<&'a Fault<'_>>,
         arrays: Arrays,
     ) -> Result<Self> {
-        if arrays.nr_pages() != range.nr_pages() {
+        Self::from_vma_as(range, owner, |_| select, fault, arrays)
+    }
+
+    /// As [`from_vma`](Self::from_vma), where `select` may depend on the pages, given as a range of
+    /// indices: it is asked for each part of the range that one PMD maps, if it may want
+    /// [holes](Select::SYSTEM) filled, and for the whole range otherwise.
+    ///
+    /// Of a hole that is larger than a PMD maps, the core would collect the first part only.
+    pub fn from_vma_as(
+        range: &VmaRange<'a>,
+        owner: PagemapOwner,
+        mut select: impl FnMut(Range<usize>) -> Select,
+        fault: Option<&'a Fault<'_>>,
+        arrays: Arrays,
+    ) -> Result<Self> {
+        let npages = range.nr_pages();
+
+        if arrays.nr_pages() != npages {
             return Err(EINVAL);
         }
 
-        let mut inner = Inner {
+        let by_pmd = select(0..npages).has(Select::SYSTEM);
+        let pieces = Pieces::new(range, owner, fault, by_pmd);
+        // INVARIANT: No entries yet. If a piece can't be collected, those before it are let go.
+        let mut this = Self(Inner {
             arrays,
-            vma: Some(bindings::migrate_vma {
-                vma: range.vma.as_ptr(),
-                dst: core::ptr::null_mut(),
-                src: core::ptr::null_mut(),
-                cpages: 0,
-                npages: 0,
-                start: range.range.start,
-                end: range.range.end,
-                pgmap_owner: owner.as_raw(),
-                flags: select.0 as usize,
-                fault_page: fault.map_or(core::ptr::null_mut(), Fault::page),
-            }),
+            by: By::Frame,
             _p: PhantomData,
-        };
-        let Some(args) = inner.args() else {
-            return Err(EINVAL);
-        };
-        // SAFETY: The area is valid and locked, `VmaRange` has checked the range against it, and
-        // the arrays have an entry for each of its pages. A fault page is locked by the fault.
-        let ret = unsafe { bindings::migrate_vma_setup(args) };
+        });
+        let result = pieces.each(&mut this.0.arrays, |args, pages| {
+            args.flags = select(pages).as_raw();
+            args.npages = 0;
+            // SAFETY: The area is valid and locked, `VmaRange` has checked the range against it, and
+            // the arrays have an entry for each of the piece's pages. A fault page is locked by the
+            // fault.
+            kernel::error::to_result(unsafe { bindings::migrate_vma_setup(args) })
+        });
 
-        // If it failed, nothing was collected, and dropping `inner` (not a state) is right.
-        kernel::error::to_result(ret)?;
         // INVARIANT: As migrate_vma_setup() leaves the arrays.
-        Ok(Self(inner))
+        this.0.by = By::Address(pieces);
+        result.map(|()| this)
     }
 
     /// Collects the device pages with these frame numbers, wherever they are mapped;
@@ -301,10 +188,10 @@ impl<'a> Collected<'a> {
 
         let mut inner = Inner {
             arrays,
-            vma: None,
+            by: By::Frame,
             _p: PhantomData,
         };
-        let (src, _, n) = inner.raw_arrays();
+        let (src, _, n) = inner.arrays.raw();
         // SAFETY: The array has `n` frame numbers of device pages, as the caller promises.
         let ret = unsafe { bindings::migrate_device_pfns(src, n) };
 
@@ -343,7 +230,7 @@ impl<'a> Collected<'a> {
         let mut filled = 0;
         let mut index = 0;
 
-        while let Some(step) = self.0.step_at(index) {
+        while let Some(step) = self.0.steps_from(index).next() {
             let nr_pages = step.nr_pages();
 
             if step.is_migrating() {
@@ -374,14 +261,35 @@ impl<'a> Collected<'a> {
         unsafe { entry.folio() }
     }
 
-    /// The destination entries, for mapping them for a device.
-    pub(super) fn destinations(&self) -> &[MigratePfn] {
-        &self.0.arrays.dst
+    /// The sources in a part of the range that have a destination, with it. The part must start
+    /// where a source starts.
+    pub fn filled(&self, pages: Range<usize>) -> impl Iterator<Item = (Step<'_>, &Folio)> {
+        self.0
+            .steps_from(pages.start)
+            .take_while(move |step| step.index < pages.end)
+            .filter_map(|step| self.destination(step.index).map(|folio| (step, folio)))
     }
 
-    /// The source entries, for mapping them for a device.
-    pub(super) fn sources(&self) -> &[MigratePfn] {
-        &self.0.arrays.src
+    /// Has the process map the large source folio at `index` page by page from now on, if it was
+    /// mapped whole, and gives up all else that was collected. May sleep.
+    ///
+    /// That is how far the core gets with splitting a folio on which a CPU fault holds a reference.
+    /// Once it is mapped by pages, the next fault on it can split it. `head`, one page of RAM, must have
+    /// the contents of the folio's first page: should the core be able to split it already, that page
+    /// is migrated.
+    pub fn map_by_pages(mut self, index: usize, head: LockedFolio) -> Result<Migrated<'a>> {
+        let large = self
+            .0
+            .steps_from(index)
+            .next()
+            .is_some_and(|step| step.is_migrating() && step.order() > 0);
+
+        if !large || head.order() > 0 || self.filled(0..self.nr_pages()).next().is_some() {
+            return Err(EINVAL);
+        }
+        // INVARIANT: The exception; the core splits the source before it looks at the page.
+        *self.0.arrays.dst.get_mut(index).ok_or(EINVAL)? = head.into_migrate_pfn();
+        Ok(self.migrate())
     }
 
     /// Replaces the sources that have a destination by it; `migrate_vma_pages()` or
@@ -432,78 +340,5 @@ impl Migrated<'_> {
 impl Drop for Migrated<'_> {
     fn drop(&mut self) {
         self.0.finalize();
-    }
-}
-
-/// One source of a migration: a folio, or an address without a page.
-pub struct Step<'a> {
-    /// The place of its first page in the range, in pages.
-    pub index: usize,
-    entry: MigratePfn,
-    nr_pages: usize,
-    _p: PhantomData<&'a Arrays>,
-}
-
-impl<'a> Step<'a> {
-    /// The folio, locked and referenced; [`None`] for a hole.
-    #[inline]
-    pub fn folio(&self) -> Option<&'a Folio> {
-        // SAFETY: By the invariant of `Inner`, entries that name pages hold references, for as long
-        // as the arrays are borrowed.
-        unsafe { self.entry.folio() }
-    }
-
-    /// Whether it can be, or was, migrated.
-    #[inline]
-    pub fn is_migrating(&self) -> bool {
-        self.entry.is_migrating()
-    }
-
-    /// Whether the process could write to it without a fault: it is not shared copy-on-write.
-    #[inline]
-    pub fn is_writable(&self) -> bool {
-        self.entry.is_writable()
-    }
-
-    /// The number of pages it stands for.
-    #[inline]
-    pub fn nr_pages(&self) -> usize {
-        self.nr_pages
-    }
-
-    /// The order it has to be replaced in.
-    #[inline]
-    pub fn order(&self) -> u32 {
-        self.nr_pages.trailing_zeros()
-    }
-}
-
-/// Iterator over the sources of a migration, in steps of folios.
-pub struct Steps<'a> {
-    arrays: &'a Arrays,
-    next: usize,
-}
-
-impl<'a> Iterator for Steps<'a> {
-    type Item = Step<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Step<'a>> {
-        let index = self.next;
-        let entry = *self.arrays.src.get(index)?;
-        let nr_pages = if !entry.is_compound() {
-            1
-        } else {
-            // SAFETY: By the invariant of `Inner`, entries that name pages hold references.
-            unsafe { entry.folio() }.map_or(NR_PMD_PAGES, Folio::nr_pages)
-        };
-
-        self.next = index + nr_pages;
-        Some(Step {
-            index,
-            entry,
-            nr_pages,
-            _p: PhantomData,
-        })
     }
 }

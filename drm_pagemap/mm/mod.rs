@@ -7,21 +7,32 @@
 //! devices, not of GPUs: neither device memory allocations nor drivers appear here.
 
 mod dma;
+mod fault;
 mod folio;
 mod locked_mm;
 mod migration;
 mod pfn;
+mod pieces;
 mod place;
+mod rmap;
+mod split;
+mod steps;
 mod zone_device;
 
 pub use self::{
-    dma::{DmaArray, DmaDirection},
-    folio::{Folio, LockedFolio, RamPolicy},
+    dma::{DmaDirection, DmaMapping},
+    fault::{Fault, Waited},
+    folio::{Folio, FolioRef, LockedFolio, RamPolicy},
     locked_mm::{user_end, LockedMm},
-    migration::{Arrays, Collected, Fault, Migrated, Select, Step, VmaRange},
-    pfn::{MigratePfn, Pfn, NR_PMD_PAGES, PMD_ORDER},
+    migration::{Collected, Migrated},
+    pfn::{are_one_folio, MigratePfn, Pfn, NR_PMD_PAGES, PMD_ORDER},
+    pieces::{Select, VmaRange},
     place::{places, Place},
+    split::split,
+    steps::{Arrays, Step},
     zone_device::{PagemapOwner, ZoneDevice, ZoneDeviceRegion}, //
 };
+
+use self::steps::Steps;
 
 pub(crate) use self::locked_mm::vma_is_anonymous;

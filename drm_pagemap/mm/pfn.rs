@@ -78,6 +78,18 @@ impl Pfn {
     }
 }
 
+/// Whether `pfns` are frames that one folio could be made of: as many as a power of two, contiguous,
+/// and aligned to their number.
+pub fn are_one_folio(pfns: &[Pfn]) -> bool {
+    let Some(first) = pfns.first() else {
+        return false;
+    };
+
+    pfns.len().is_power_of_two()
+        && first.0 & (pfns.len() - 1) == 0
+        && pfns.iter().enumerate().all(|(i, pfn)| pfn.0 == first.0 + i)
+}
+
 /// Start of the array of all `struct page`s.
 #[cfg(all(CONFIG_X86_64, CONFIG_SPARSEMEM_VMEMMAP))]
 #[inline(always)]

@@ -7,6 +7,7 @@
 use crate::{
     bindings,
     mm::{
+        FolioRef,
         LockedFolio,
         Pfn, //
     },
@@ -83,6 +84,16 @@ impl ZoneDevice {
             pfn.as_usize() >= (range.start >> PAGE_SHIFT) as usize
                 && last <= (range.end >> PAGE_SHIFT) as usize
         })
+    }
+
+    /// A reference on the folio whose first frame is `pfn`; [`None`] if the frame is free, in the
+    /// middle of a folio, or not one of this zone device.
+    pub fn folio(&self, pfn: Pfn) -> Option<FolioRef> {
+        if !self.contains(pfn, 1) {
+            return None;
+        }
+        // SAFETY: A frame of a registered zone device has a `struct page`.
+        unsafe { FolioRef::of_first_page(pfn.page()) }
     }
 
     /// Makes `1 << order` free frames from `pfn` on a folio, with `data` as its
