@@ -196,3 +196,9 @@ void *drm_pagemap_kunit_dma_to_virt(struct device *dev, dma_addr_t addr)
 {
 	return phys_to_virt(dma_to_phys(dev, addr));
 }
+
+/* The most bytes that can be mapped at once. */
+size_t drm_pagemap_kunit_dma_max(struct device *dev)
+{
+	return dma_max_mapping_size(dev);
+}

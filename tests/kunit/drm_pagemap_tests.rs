@@ -37,6 +37,10 @@ mod fault;
 
 mod evict;
 
+mod large;
+
+mod missing;
+
 mod timeslice;
 
 mod held_pages;

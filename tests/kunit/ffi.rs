@@ -63,6 +63,8 @@ extern "C" {
     pub(crate) fn drm_pagemap_kunit_mm_put(mm: *mut mm_struct);
     pub(crate) fn drm_pagemap_kunit_mmap(addr: c_ulong, len: usize, kind: Map) -> c_ulong;
     pub(crate) fn drm_pagemap_kunit_munmap(addr: c_ulong, len: usize) -> c_int;
+    pub(crate) fn drm_pagemap_kunit_mmap_write_lock(mm: *mut mm_struct);
+    pub(crate) fn drm_pagemap_kunit_mmap_write_unlock(mm: *mut mm_struct);
     pub(crate) fn drm_pagemap_kunit_want_huge(addr: c_ulong) -> c_int;
     pub(crate) fn drm_pagemap_kunit_pin_page(addr: c_ulong, page: *mut *mut page) -> c_int;
     pub(crate) fn drm_pagemap_kunit_unpin_page(page: *mut page);
@@ -85,6 +87,8 @@ extern "C" {
     pub(crate) fn drm_pagemap_kunit_pmd_order() -> c_uint;
     pub(crate) fn drm_pagemap_kunit_alloc_pages(order: c_uint) -> *mut page;
     pub(crate) fn drm_pagemap_kunit_free_pages(page: *mut page, order: c_uint);
+    pub(crate) fn drm_pagemap_kunit_shatter() -> *mut c_void;
+    pub(crate) fn drm_pagemap_kunit_unshatter(shards: *mut c_void);
     pub(crate) fn drm_pagemap_kunit_get_page(page: *mut page);
     pub(crate) fn drm_pagemap_kunit_put_page(page: *mut page);
     pub(crate) fn drm_pagemap_kunit_put_page_irqs_off(page: *mut page);
@@ -111,6 +115,7 @@ extern "C" {
     pub(crate) fn drm_pagemap_kunit_dma_maps(dev: *mut device) -> c_long;
     pub(crate) fn drm_pagemap_kunit_dma_live(dev: *mut device) -> c_long;
     pub(crate) fn drm_pagemap_kunit_dma_fail(dev: *mut device, nth: c_ulong, times: c_ulong);
+    pub(crate) fn drm_pagemap_kunit_dma_max(dev: *mut device) -> usize;
     pub(crate) fn drm_pagemap_kunit_dma_to_virt(dev: *mut device, addr: u64) -> *mut u8;
 
     pub(crate) fn drm_pagemap_kunit_remap_init() -> c_int;

@@ -121,6 +121,7 @@ impl drm::Driver for Driver {
 /// The mock's pagemap.
 pub(crate) struct Memory(Arc<Vram>);
 
+#[vtable]
 impl PagemapOps for Memory {
     type Driver = Driver;
     type Devmem = Pages;
@@ -299,6 +300,12 @@ impl Gpu {
     pub(crate) fn dma_maps(&self) -> usize {
         // SAFETY: A watched device.
         unsafe { ffi::drm_pagemap_kunit_dma_maps(self.dma.0) as usize }
+    }
+
+    /// The most pages that one DMA mapping can be of.
+    pub(crate) fn dma_max_pages(&self) -> usize {
+        // SAFETY: A valid device.
+        unsafe { ffi::drm_pagemap_kunit_dma_max(self.dma.0) >> PAGE_SHIFT }
     }
 
     /// Lets the `nth` DMA mapping from now on, and those after it, fail: `times` in all.
@@ -480,6 +487,14 @@ impl Handle {
                 Ok(())
             })?;
         found.ok_or_else(|| Failure::new(fmt!("no device page at {:#x}", addr)))
+    }
+
+    /// The order of the folio that is in device memory at an address.
+    pub(crate) fn device_order(&self, mm: &MmWithUser, addr: usize) -> Outcome<u32> {
+        let held = self.hold_page(mm, addr)?;
+
+        // SAFETY: The reference is ours.
+        Ok(unsafe { Folio::of_page(held.0) }.order())
     }
 
     /// Takes a reference on the device page at an address.

@@ -179,6 +179,13 @@ impl Test {
         self.attached = true;
     }
 
+    /// Holds the mmap lock of the test's address space for writing, until the result is dropped.
+    pub(crate) fn lock_mmap_for_writing(&self) -> MmapWriteLock<'_> {
+        // SAFETY: A valid address space.
+        unsafe { ffi::drm_pagemap_kunit_mmap_write_lock(self.mm().as_raw()) };
+        MmapWriteLock(self.mm())
+    }
+
     /// Keeps warnings, which what `f` does shall cause, out of the log.
     pub(crate) fn without_warnings<R>(&self, f: impl FnOnce() -> R) -> R {
         // SAFETY: This is the test that the thread runs.
@@ -216,6 +223,16 @@ impl Test {
                 what.as_char_ptr(),
             )
         };
+    }
+}
+
+/// The mmap lock, held for writing.
+pub(crate) struct MmapWriteLock<'a>(&'a MmWithUser);
+
+impl Drop for MmapWriteLock<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The lock is ours.
+        unsafe { ffi::drm_pagemap_kunit_mmap_write_unlock(self.0.as_raw()) };
     }
 }
 

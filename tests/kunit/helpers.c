@@ -124,6 +124,16 @@ int drm_pagemap_kunit_munmap(unsigned long addr, size_t len)
 	return vm_munmap(addr, len);
 }
 
+void drm_pagemap_kunit_mmap_write_lock(struct mm_struct *mm)
+{
+	mmap_write_lock(mm);
+}
+
+void drm_pagemap_kunit_mmap_write_unlock(struct mm_struct *mm)
+{
+	mmap_write_unlock(mm);
+}
+
 /* As madvise(MADV_HUGEPAGE), which modules can't call, for faults. */
 int drm_pagemap_kunit_want_huge(unsigned long addr)
 {
@@ -254,6 +264,52 @@ struct page *drm_pagemap_kunit_alloc_pages(unsigned int order)
 void drm_pagemap_kunit_free_pages(struct page *page, unsigned int order)
 {
 	__free_pages(page, order);
+}
+
+/* A page of each block that a huge page could be made of; linked by ->private. */
+struct drm_pagemap_kunit_shards {
+	struct page *first;
+};
+
+/*
+ * Sees to it that the kernel has no huge page to give, but most of its memory
+ * in smaller ones. NULL: it still has some, or no memory for this.
+ */
+struct drm_pagemap_kunit_shards *drm_pagemap_kunit_shatter(void)
+{
+	struct drm_pagemap_kunit_shards *shards = kzalloc_obj(*shards);
+	unsigned int order = HPAGE_PMD_ORDER;
+	struct page *page;
+
+	if (!shards)
+		return NULL;
+
+	/* As hard as the layer tries, and once more where that gave up too early. */
+	for (int tries = 0; tries < 3; tries++) {
+		while ((page = alloc_pages((GFP_TRANSHUGE | __GFP_NORETRY) & ~__GFP_COMP,
+					   order))) {
+			split_page(page, order);
+			for (int i = 1; i < 1 << order; i++)
+				__free_page(page + i);
+			set_page_private(page, (unsigned long)shards->first);
+			shards->first = page;
+			cond_resched();
+			tries = 0;
+		}
+	}
+	return shards;
+}
+
+void drm_pagemap_kunit_unshatter(struct drm_pagemap_kunit_shards *shards)
+{
+	while (shards->first) {
+		struct page *page = shards->first;
+
+		shards->first = (struct page *)page_private(page);
+		set_page_private(page, 0);
+		__free_page(page);
+	}
+	kfree(shards);
 }
 
 void drm_pagemap_kunit_get_page(struct page *page)

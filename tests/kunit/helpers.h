@@ -45,6 +45,8 @@ void drm_pagemap_kunit_mm_put(struct mm_struct *mm);
 unsigned long drm_pagemap_kunit_mmap(unsigned long addr, size_t len,
 				     enum drm_pagemap_kunit_map kind);
 int drm_pagemap_kunit_munmap(unsigned long addr, size_t len);
+void drm_pagemap_kunit_mmap_write_lock(struct mm_struct *mm);
+void drm_pagemap_kunit_mmap_write_unlock(struct mm_struct *mm);
 int drm_pagemap_kunit_want_huge(unsigned long addr);
 int drm_pagemap_kunit_pin_page(unsigned long addr, struct page **page);
 void drm_pagemap_kunit_unpin_page(struct page *page);
@@ -68,6 +70,9 @@ int drm_pagemap_kunit_folio_ref_count(struct folio *folio);
 unsigned int drm_pagemap_kunit_pmd_order(void);
 struct page *drm_pagemap_kunit_alloc_pages(unsigned int order);
 void drm_pagemap_kunit_free_pages(struct page *page, unsigned int order);
+struct drm_pagemap_kunit_shards;
+struct drm_pagemap_kunit_shards *drm_pagemap_kunit_shatter(void);
+void drm_pagemap_kunit_unshatter(struct drm_pagemap_kunit_shards *shards);
 void drm_pagemap_kunit_get_page(struct page *page);
 void drm_pagemap_kunit_put_page(struct page *page);
 void drm_pagemap_kunit_put_page_irqs_off(struct page *page);
@@ -94,6 +99,7 @@ long drm_pagemap_kunit_dma_live(struct device *dev);
 void drm_pagemap_kunit_dma_fail(struct device *dev, unsigned long nth,
 				unsigned long times);
 void *drm_pagemap_kunit_dma_to_virt(struct device *dev, dma_addr_t addr);
+size_t drm_pagemap_kunit_dma_max(struct device *dev);
 
 /* References taken in the middle of a migration */
 int drm_pagemap_kunit_remap_init(void);

@@ -13,7 +13,11 @@ use crate::{
         Outcome, //
     },
 };
-use core::ops::Range;
+use core::{
+    ffi::c_void,
+    ops::Range,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
     error::to_result,
@@ -229,6 +233,26 @@ impl UserMemory {
         to_result(unsafe { ffi::drm_pagemap_kunit_pin_page(self.addr(page), &mut pinned) })?;
         check!(!pinned.is_null());
         Ok(Pin(pinned))
+    }
+}
+
+/// As long as this exists, the kernel has no huge pages to give, but single ones.
+pub(crate) struct NoHugePages(NonNull<c_void>);
+
+impl NoHugePages {
+    /// Takes a page out of the middle of every block that could be one.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: No requirements.
+        NonNull::new(unsafe { ffi::drm_pagemap_kunit_shatter() })
+            .map(Self)
+            .ok_or(ENOMEM)
+    }
+}
+
+impl Drop for NoHugePages {
+    fn drop(&mut self) {
+        // SAFETY: Made by `new`.
+        unsafe { ffi::drm_pagemap_kunit_unshatter(self.0.as_ptr()) };
     }
 }
 
