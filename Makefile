@@ -98,7 +98,7 @@ Variables:
   SIZE=64M         of the demo's buffer
   VRAM=256M        of the emulated GPU
   CPUS=2           of the guest
-  PARTS="..."      of the tests: device kunit system stock
+  PARTS="..."      of the tests: device kunit system dma stock
   KUNIT_FILTER=G   only KUnit tests that match this glob
   SYSTEM_FILTER=G  only programs of tests/system that match this glob
   scripts/README has more.
