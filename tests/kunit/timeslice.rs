@@ -158,8 +158,14 @@ fn endless(test: &mut Test, gpu: &Gpu) -> Outcome {
         // That ends the wait, too.
         let (_, evicted) = devmem.evict_to_ram();
 
+        if evicted.is_err() {
+            // Else nothing might, and the test would hang instead of failing.
+            memory.unmap()?;
+        }
+        let joined = thread.join();
+
         evicted?;
-        thread.join()?;
+        joined?;
         place?;
         check!(!early);
         memory.verify(1)?;
