@@ -58,10 +58,21 @@ impl UserMemory {
     /// Maps `pages` pages of private anonymous memory, the first one at a multiple of [`HUGE`].
     pub(crate) fn map_aligned(pages: usize) -> Result<Self> {
         let len = pages << PAGE_SHIFT;
-        let hint = Self::map_at(0, len + HUGE, Map::Private)?;
+        let room = Self::map_at(0, len + HUGE, Map::Private)?;
+        let start = room.start.next_multiple_of(HUGE);
 
-        hint.unmap()?;
-        Self::map_at(hint.start.next_multiple_of(HUGE), len, Map::Private)
+        // What is left and right of it goes; it stays mapped all the time, so no other thread gets
+        // hold of its addresses.
+        for part in [room.start..start, start + len..room.range().end] {
+            if !part.is_empty() {
+                Self {
+                    start: part.start,
+                    len: part.len(),
+                }
+                .unmap()?;
+            }
+        }
+        Ok(Self { start, len })
     }
 
     /// Maps `pages` pages and [fills](Self::fill) them with the pattern of `seed`.
