@@ -25,8 +25,8 @@ pub(crate) static OPS: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
     folio_split: Some(folio_split),
 };
 
-/// Whether `folio` is device-private memory of a zone device with [these operations](OPS), so that its
-/// `zone_device_data` is this layer's.
+/// Whether `folio` is device-private memory of a zone device with [these operations](OPS), so that
+/// its `zone_device_data` is this layer's.
 #[inline]
 pub(crate) fn is_ours(folio: &Folio) -> bool {
     folio.pgmap().is_some_and(|pgmap| {
@@ -68,7 +68,8 @@ unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::v
 ///
 /// # Safety
 ///
-/// `old` must be a locked folio of a zone device with these operations; `new` a part of it, or null.
+/// `old` must be a locked folio of a zone device with these operations; `new` a part of it, or
+/// null.
 unsafe extern "C" fn folio_split(old: *mut bindings::folio, new: *mut bindings::folio) {
     if new.is_null() {
         return;

@@ -53,8 +53,8 @@ use kernel::{
 /// An allocation of device memory: `struct drm_pagemap_devmem` and the driver's data, to which it
 /// dereferences.
 ///
-/// It is counted. Pages that were migrated to it share one reference, until the last of them is free
-/// and [`DevmemOps::release`] has run; the driver may have others, for finding what to
+/// It is counted. Pages that were migrated to it share one reference, until the last of them is
+/// free and [`DevmemOps::release`] has run; the driver may have others, for finding what to
 /// [evict](Self::evict_to_ram). The data is dropped with the last reference.
 ///
 /// # Invariants
@@ -105,12 +105,13 @@ struct Release {
     active: UnsafeCell<Option<ARef<DrmPagemap>>>,
 }
 
-/// Runs a release. This is code of this module, which the driver's module can't outlive; so the driver's
-/// module may go as soon as `active` is dropped.
+/// Runs a release. This is code of this module, which the driver's module can't outlive; so the
+/// driver's module may go as soon as `active` is dropped.
 ///
 /// # Safety
 ///
-/// `work` must be the first field of a [`Release`] of an allocation that was just given up by its pages.
+/// `work` must be the first field of a [`Release`] of an allocation that was just given up by its
+/// pages.
 unsafe extern "C" fn run_release(work: *mut bindings::work_struct) {
     let release = work.cast::<Release>();
 
@@ -157,7 +158,8 @@ impl<T: DevmemOps> Devmem<T> {
 
     /// # Safety
     ///
-    /// `release` must be part of a `Devmem<T>`, and the caller give up the reference that pages had.
+    /// `release` must be part of a `Devmem<T>`, and the caller give up the reference that pages
+    /// had.
     unsafe fn run(release: NonNull<Release>) {
         // SAFETY: Promised by the caller.
         let this = unsafe {
@@ -190,7 +192,8 @@ impl<T: DevmemOps> Devmem<T> {
     }
 
     /// Moves all pages to RAM, wherever they are mapped. Returns how many were moved, also if it
-    /// failed in the end, and the outcome; see [`evict::to_ram`](migrate::evict::to_ram). May sleep.
+    /// failed in the end, and the outcome; see [`evict::to_ram`](migrate::evict::to_ram). May
+    /// sleep.
     ///
     /// The device memory is free when [`DevmemOps::release`] has run;
     /// [`queue::flush`] waits for that.
@@ -218,8 +221,8 @@ pub struct NewDevmem<T: DevmemOps>(ARef<Devmem<T>>);
 impl<T: DevmemOps> NewDevmem<T> {
     /// Makes an allocation of `size` bytes of the driver's `data`. May sleep.
     ///
-    /// [`EINVAL`]: the size is 0, or no multiple of the page size. [`ENOMEM`]; [`ENODEV`]: the driver's
-    /// module is being unloaded; and what `data` says.
+    /// [`EINVAL`]: the size is 0, or no multiple of the page size. [`ENOMEM`]; [`ENODEV`]: the
+    /// driver's module is being unloaded; and what `data` says.
     pub fn new<E>(
         pagemap: ArcBorrow<'_, Pagemap<T::Pagemap>>,
         size: usize,
@@ -238,8 +241,8 @@ impl<T: DevmemOps> NewDevmem<T> {
         let devmem = KBox::pin_init::<Error>(
             try_pin_init!(Devmem {
                 base <- Opaque::ffi_init(|base| {
-                    // SAFETY: Memory for the structure. The operations are static; the pagemap, and with it the
-                    // device, is held until released. No use is made of `mm`.
+                    // SAFETY: Memory for the structure. The operations are static; the pagemap, and
+                    // with it the device, is held until released. No use is made of `mm`.
                     unsafe {
                         DrmPagemapDevmem::init(
                             base,
@@ -272,7 +275,8 @@ impl<T: DevmemOps> NewDevmem<T> {
     /// Migrates `range` (in bytes) of `mm` to this allocation, all of it or nothing.
     ///
     /// On success, returns a reference for evicting it. On an error the allocation is released. May
-    /// sleep; [`ENODEV`]: the device is gone; else see [`to_devmem`](migrate::to_devmem::to_devmem).
+    /// sleep; [`ENODEV`]: the device is gone; else see
+    /// [`to_devmem`](migrate::to_devmem::to_devmem).
     pub fn migrate_to_devmem(
         self,
         mm: &LockedMm<'_>,

@@ -6,9 +6,9 @@
 //! - [`fault`]: a CPU touched a device page, it comes home;
 //! - [`evict`]: the driver wants its memory back.
 //!
-//! The last two share [`home`]. All of it is safe code over [`mm`](crate::mm) and the objects. Races
-//! are retried, not locked: no lock of a driver is taken in the CPU fault path, and eviction looks
-//! at physical pages only.
+//! The last two share [`home`]. All of it is safe code over [`mm`](crate::mm) and the objects.
+//! Races are retried, not locked: no lock of a driver is taken in the CPU fault path, and eviction
+//! looks at physical pages only.
 
 pub mod evict;
 pub mod fault;
@@ -74,7 +74,8 @@ impl Details {
     }
 }
 
-/// Has the driver of `dpagemap` populate `range` (in bytes) of `mm` with device memory, best effort.
+/// Has the driver of `dpagemap` populate `range` (in bytes) of `mm` with device memory, best
+/// effort.
 ///
 /// Takes the mmap lock for reading. May sleep. [`EFAULT`]: the address space is dead. Else what the
 /// driver says.

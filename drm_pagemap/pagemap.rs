@@ -57,8 +57,8 @@ use kernel::{
 /// # Invariants
 ///
 /// - Instances live in an [`Arc`].
-/// - `base` is initialized whenever `active` is true; then one count of that [`Arc`] belongs to `base`'s own
-///   reference count.
+/// - `base` is initialized whenever `active` is true; then one count of that [`Arc`] belongs to
+///   `base`'s own reference count.
 #[pin_data]
 #[repr(C)]
 pub struct Pagemap<T: PagemapOps> {
@@ -85,7 +85,8 @@ unsafe impl<T: PagemapOps> Send for Pagemap<T> where ARef<drm::Device<T::Driver>
 // SAFETY: As above.
 unsafe impl<T: PagemapOps> Sync for Pagemap<T> where ARef<drm::Device<T::Driver>>: Sync {}
 
-/// What lockdep calls [`Pagemap::activation`]. A static, for the same address in every driver's crate.
+/// What lockdep calls [`Pagemap::activation`]. A static, for the same address in every driver's
+/// crate.
 static ACTIVATION: &CStr = c"drm_pagemap::Pagemap::activation";
 
 impl<T: PagemapOps> Pagemap<T> {
@@ -136,13 +137,13 @@ impl<T: PagemapOps> Pagemap<T> {
     ///
     /// It must be part of a `Pagemap<T>`, and referenced for `'a`.
     pub(crate) unsafe fn borrow<'a>(dpagemap: &'a DrmPagemap) -> ArcBorrow<'a, Self> {
-        // SAFETY: `base` is at offset 0; by the type invariant the object is in an `Arc`, one count of
-        // which the reference stands for.
+        // SAFETY: `base` is at offset 0; by the type invariant the object is in an `Arc`, one count
+        // of which the reference stands for.
         unsafe { ArcBorrow::from_raw(dpagemap.as_raw().cast::<Self>()) }
     }
 
-    /// A reference on the pagemap as one in use, which holds the DRM device and the driver's module.
-    /// May sleep.
+    /// A reference on the pagemap as one in use, which holds the DRM device and the driver's
+    /// module. May sleep.
     ///
     /// [`ENOMEM`]; [`ENODEV`]: the module is being unloaded.
     pub fn acquire(this: ArcBorrow<'_, Self>) -> Result<ARef<DrmPagemap>> {
@@ -162,8 +163,8 @@ impl<T: PagemapOps> Pagemap<T> {
         }
 
         this.active.store(true, Relaxed);
-        // SAFETY: Nobody else has a reference, or makes one: we hold the lock. The zone device is in the
-        // same object, which also holds the DRM device.
+        // SAFETY: Nobody else has a reference, or makes one: we hold the lock. The zone device is
+        // in the same object, which also holds the DRM device.
         let result = unsafe {
             DrmPagemap::init(
                 base,
@@ -189,7 +190,7 @@ impl<T: PagemapOps> Pagemap<T> {
     ///
     /// `base` must be part of a `Pagemap<T>`, and its count just have dropped to 0.
     pub(crate) unsafe fn deactivate(base: *mut bindings::drm_pagemap) {
-        // SAFETY: By the type invariant this count of the `Arc` was `base`'s. `base` is at offset 0.
+        // SAFETY: By the type invariant this count of the `Arc` was `base`'s, which is at offset 0.
         let this = unsafe { Arc::from_raw(base.cast::<Self>()) };
 
         this.active.store(false, Release);
@@ -242,9 +243,9 @@ impl<T: PagemapOps> Pagemap<T> {
     /// Populates `range` (in bytes) of `mm` with device memory, through
     /// [`PagemapOps::populate_mm`].
     ///
-    /// For `timeslice_ms` milliseconds CPU faults leave the pages in device memory. Takes the mmap lock
-    /// for reading; may sleep. [`ENODEV`]: the device is gone. [`EFAULT`]: the address space is dead.
-    /// Else what the driver says.
+    /// For `timeslice_ms` milliseconds CPU faults leave the pages in device memory. Takes the mmap
+    /// lock for reading; may sleep. [`ENODEV`]: the device is gone. [`EFAULT`]: the address space
+    /// is dead. Else what the driver says.
     pub fn populate_mm(
         this: ArcBorrow<'_, Self>,
         mm: &Mm,
@@ -259,8 +260,8 @@ impl<T: PagemapOps> Pagemap<T> {
 
     /// Holds all pages of `range` (in bytes) in device memory, for the device to work on.
     ///
-    /// While the result exists no CPU gets at them: who tries waits. [`EFAULT`]: not all of the range is
-    /// in this device's memory. [`ENODEV`]: the device is gone. May sleep.
+    /// While the result exists no CPU gets at them: who tries waits. [`EFAULT`]: not all of the
+    /// range is in this device's memory. [`ENODEV`]: the device is gone. May sleep.
     pub fn hold_pages<'a>(
         &'a self,
         mm: &'a LockedMm<'_>,
@@ -299,8 +300,8 @@ impl<T: PagemapOps> Deref for Pagemap<T> {
 
 /// The C structure of a DRM device.
 ///
-/// `drm::Device::as_raw` is private to the kernel crate. Its only C field comes first, and the type is
-/// `repr(C)`, so both have the same address.
+/// `drm::Device::as_raw` is private to the kernel crate. Its only C field comes first, and the type
+/// is `repr(C)`, so both have the same address.
 fn drm_device_ptr<D: drm::Driver>(drm: &drm::Device<D>) -> *mut bindings::drm_device {
     core::ptr::from_ref(drm).cast_mut().cast()
 }

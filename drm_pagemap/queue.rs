@@ -61,7 +61,8 @@ fn raw() -> *mut bindings::workqueue_struct {
     ptr::with_exposed_provenance_mut(QUEUE.load(Relaxed))
 }
 
-/// Waits until all that is queued now has been done. Must not be called from the queue itself. May sleep.
+/// Waits until all that is queued now has been done. Must not be called from the queue itself. May
+/// sleep.
 pub fn flush() {
     // SAFETY: The queue exists as long as code of this module can be called.
     unsafe { bindings::__flush_workqueue(raw()) };

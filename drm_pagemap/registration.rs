@@ -25,10 +25,11 @@ use kernel::{
 
 /// A pagemap whose device-private pages exist.
 ///
-/// The driver keeps it while it is bound to the device, and drops it when it is unbound, before the device's copy engine is
-/// shut down: dropping it refuses new users with [`ENODEV`], moves every page home, waits for the last one, and
-/// removes the pages. Pages that can't be moved, because the device doesn't answer any more, are waited for until their
-/// processes unmap them or end; a message in the log says so.
+/// The driver keeps it while it is bound to the device, and drops it when it is unbound, before the
+/// device's copy engine is shut down: dropping it refuses new users with [`ENODEV`], moves every
+/// page home, waits for the last one, and removes the pages. Pages that can't be moved, because the
+/// device doesn't answer any more, are waited for until their processes unmap them or end; a
+/// message in the log says so.
 pub struct Registration<T: PagemapOps> {
     // Dropped in this order: the zone device is part of the pagemap.
     region: ZoneDeviceRegion,
@@ -51,7 +52,8 @@ impl<T: PagemapOps> Registration<T> {
     {
         let pagemap = Pagemap::new(drm, data)?;
         let owner = Arc::as_ptr(&pagemap).cast_mut().cast();
-        // SAFETY: Zeroed memory in an `Arc` that we keep longer than the region. The operations are ours.
+        // SAFETY: Zeroed memory in an `Arc` that we keep longer than the region. The operations are
+        // ours.
         let region =
             unsafe { ZoneDeviceRegion::new(pagemap.zone_ptr(), size, name, &dev_ops::OPS, owner)? };
 

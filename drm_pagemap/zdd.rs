@@ -2,8 +2,8 @@
 
 //! Zone device data: what a device page knows of its allocation.
 //!
-//! Every page that was migrated to an allocation shares one reference-counted [`Zdd`], found through
-//! `zone_device_data`. When the last of those pages is free, the allocation is released.
+//! Every page that was migrated to an allocation shares one reference-counted [`Zdd`], found
+//! through `zone_device_data`. When the last of those pages is free, the allocation is released.
 
 use crate::{
     bindings, dev_ops,
@@ -56,8 +56,8 @@ unsafe impl AlwaysRefCounted for Zdd {
     }
 }
 
-/// Low bit of `zone_device_data`, beside the pointer: the folio's contents were migrated away, so what
-/// it holds is stale.
+/// Low bit of `zone_device_data`, beside the pointer: the folio's contents were migrated away, so
+/// what it holds is stale.
 const FLAG_MIGRATED: usize = bindings::ZDD_FLAG_MIGRATED;
 
 kernel::static_assert!(core::mem::align_of::<Zdd>() > FLAG_MIGRATED);
@@ -105,8 +105,8 @@ impl Zdd {
     /// Errors as [`ZoneDevice::init_folio`](crate::mm::ZoneDevice::init_folio).
     // Not `inline`: other crates can't reach the helper that making a folio takes.
     pub fn attach(this: &ARef<Self>, pfn: Pfn, order: u32) -> Result<LockedFolio> {
-        // SAFETY: `folio_free()` below is the callback of all pagemaps, and finds the reference that
-        // is made here. The frames are the allocation's, which its driver gave to no one else.
+        // SAFETY: `folio_free()` below is the callback of all pagemaps, and finds the reference
+        // that is made here. The frames are the allocation's, which its driver gave to no one else.
         unsafe {
             this.dpagemap
                 .zone_device()
@@ -122,14 +122,15 @@ impl Zdd {
         if !dev_ops::is_ours(folio) {
             return None;
         }
-        // SAFETY: In folios of our zone devices the word is what `attach` put there, with a reference
-        // that belongs to the folio, which outlives the borrow.
+        // SAFETY: In folios of our zone devices the word is what `attach` put there, with a
+        // reference that belongs to the folio, which outlives the borrow.
         NonNull::new(data_ptr(folio)).map(|zdd| unsafe { zdd.as_ref() })
     }
 
     /// Notes that the folio's contents have been migrated away.
     ///
-    /// Does nothing to folios that this layer doesn't manage. The caller should have the folio's lock.
+    /// Does nothing to folios that this layer doesn't manage. The caller should have the folio's
+    /// lock.
     #[inline]
     pub fn retire(folio: &Folio) {
         if !dev_ops::is_ours(folio) {
@@ -149,7 +150,8 @@ impl Zdd {
         dev_ops::is_ours(folio) && folio.zone_device_data().addr() & FLAG_MIGRATED != 0
     }
 
-    /// The last reference on a device folio is gone: drops the folio's reference on its data. Any context.
+    /// The last reference on a device folio is gone: drops the folio's reference on its data. Any
+    /// context.
     ///
     /// # Safety
     ///
@@ -167,7 +169,8 @@ impl Zdd {
     ///
     /// # Safety
     ///
-    /// Both must be locked device-private folios, of which `old` has data that [`attach`](Self::attach) gave it.
+    /// Both must be locked device-private folios, of which `old` has data that
+    /// [`attach`](Self::attach) gave it.
     pub(crate) unsafe fn folio_split(old: &Folio, new: &Folio) {
         // SAFETY: The first word of a zone device folio is its `pgmap`; the caller has both folios.
         unsafe {
@@ -182,7 +185,8 @@ impl Zdd {
                 .pgmap;
         }
         if let Some(zdd) = NonNull::new(data_ptr(old)) {
-            // SAFETY: The old folio's reference keeps it alive; the new one gets a reference of its own.
+            // SAFETY: The old folio's reference keeps it alive; the new one gets a reference of its
+            // own.
             unsafe {
                 zdd.as_ref().inc_ref();
                 new.set_zone_device_data(old.zone_device_data());

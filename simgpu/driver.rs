@@ -88,8 +88,8 @@ impl pci::Driver for SimgpuDriver {
 
             Ok(try_pin_init!(Simgpu {
                 vectors: irq::allocate(pdev)?,
-                // SAFETY: `vectors` is initialized, stays where it is, as `Simgpu` is pinned, and is
-                // dropped after this, which is dropped with `Simgpu`.
+                // SAFETY: `vectors` is initialized, stays where it is, as `Simgpu` is pinned, and
+                // is dropped after this, which is dropped with `Simgpu`.
                 _interrupts <- unsafe {
                     Interrupts::new(&*core::ptr::from_ref(vectors), &engine)?
                 },

@@ -2,8 +2,8 @@
 
 //! KUnit suites for drm_pagemap, against a mock GPU whose memory is a buffer in RAM.
 //!
-//! - [`harness`] is what a test is made of, [`user`] a process's memory, [`gpu`] and [`vram`] the mock,
-//!   [`thread`] more CPUs;
+//! - [`harness`] is what a test is made of, [`user`] a process's memory, [`gpu`] and [`vram`] the
+//!   mock, [`thread`] more CPUs;
 //! - each other module is a suite;
 //! - `c_driver.c` is a suite in C, of the C front door.
 //!

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Each step of each path fails: the error is the documented one, no data is lost, nothing is left behind.
+//! Each step of each path fails: the error is the documented one, no data is lost, nothing is left
+//! behind.
 
 use crate::{
     ffi,
@@ -52,8 +53,8 @@ fn verify_mixture(memory: &UserMemory, seed: u64) -> Outcome {
     Ok(())
 }
 
-/// A migration to device memory, prepared to fail by `arm`, fails with `err`, and leaves no trace; the next one
-/// works.
+/// A migration to device memory, prepared to fail by `arm`, fails with `err`, and leaves no trace;
+/// the next one works.
 fn to_devmem_fails(
     test: &Test,
     gpu: &Gpu,
@@ -218,8 +219,8 @@ fn evict_dma(test: &mut Test, gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// A CPU fault: if the whole allocation can't come home, the page that is wanted does; if that can't either the
-/// access fails.
+/// A CPU fault: if the whole allocation can't come home, the page that is wanted does; if that
+/// can't either the access fails.
 fn fault_copy(test: &mut Test, gpu: &Gpu) -> Outcome {
     for touched in [0, 3, PAGES - 1] {
         let memory = mixture(5)?;
@@ -276,7 +277,8 @@ fn fault_needs_no_populate(test: &mut Test, gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Calls `op` again and again; each time one allocation later fails, until none does, or the `most`th did.
+/// Calls `op` again and again; each time one allocation later fails, until none does, or the
+/// `most`th did.
 fn each_allocation_fails(
     most: u32,
     mut op: impl FnMut(&mut dyn FnMut(bool)) -> Outcome,
@@ -381,8 +383,8 @@ fn alloc_fault(test: &mut Test, gpu: &Gpu) -> Outcome {
     })
 }
 
-/// The first allocations: the pagemap, the core's resource for it, and what a debug kernel has to note about
-/// them, which it can do without. Of later ones the core complains in the log.
+/// The first allocations: the pagemap, the core's resource for it, and what a debug kernel has to
+/// note about them, which it can do without. Of later ones the core complains in the log.
 fn alloc_register(_test: &mut Test, gpu: &Gpu) -> Outcome {
     let mut failed = 0;
 

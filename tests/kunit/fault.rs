@@ -107,7 +107,8 @@ fn neighbours_stay(test: &mut Test, gpu: &Gpu) -> Outcome {
     memory.verify(1)
 }
 
-/// Where the allocation's pages are not aligned to its size, neighbours are within reach, but are not taken.
+/// Where the allocation's pages are not aligned to its size, neighbours are within reach, but are
+/// not taken.
 fn unaligned_neighbours_stay(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = UserMemory::map_aligned(32)?;
 
@@ -242,7 +243,8 @@ fn held_neighbour(test: &mut Test, gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Somebody has a reference on the page that is wanted, for a while: the access waits, and then succeeds.
+/// Somebody has a reference on the page that is wanted, for a while: the access waits, and then
+/// succeeds.
 fn held_page(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = aligned(1)?;
     let dropped = Atomic::new(false);

@@ -270,8 +270,8 @@ impl Gpu {
         unsafe { ffi::drm_pagemap_kunit_drm_refs(core::ptr::from_ref(drm).cast_mut().cast()) }
     }
 
-    /// Calls `migration`, which brings the page at an address home, and takes a reference on the device page
-    /// when it has just lost its contents.
+    /// Calls `migration`, which brings the page at an address home, and takes a reference on the
+    /// device page when it has just lost its contents.
     pub(crate) fn hold_stale_page(
         &self,
         mm: &MmWithUser,

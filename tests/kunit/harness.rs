@@ -3,8 +3,8 @@
 //! What a test is made of.
 //!
 //! A KUnit assertion that fails ends the thread without running destructors. So the tests here are
-//! functions that return an [`Outcome`]: a check that fails is an error, which `?` hands up, and all that
-//! the test holds is dropped on the way. Every error knows the line it arose in.
+//! functions that return an [`Outcome`]: a check that fails is an error, which `?` hands up, and
+//! all that the test holds is dropped on the way. Every error knows the line it arose in.
 
 use crate::{
     ffi,
@@ -271,8 +271,8 @@ pub(crate) unsafe fn alone(raw: *mut bindings::kunit, body: fn(&mut Test) -> Out
     test.report(outcome);
 }
 
-/// Runs a test with a mock GPU, and checks that nothing is left of it in the device when its address
-/// space is gone.
+/// Runs a test with a mock GPU, and checks that nothing is left of it in the device when its
+/// address space is gone.
 ///
 /// # Safety
 ///

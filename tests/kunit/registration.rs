@@ -136,8 +136,8 @@ fn enodev_afterwards(test: &mut Test) -> Outcome {
     gpu.finish()
 }
 
-/// Unregistering waits for an allocation that somebody is about to migrate to; who comes too late gets
-/// ENODEV.
+/// Unregistering waits for an allocation that somebody is about to migrate to; who comes too late
+/// gets ENODEV.
 fn waits_for_allocation(test: &mut Test) -> Outcome {
     let mut gpu = Gpu::new()?;
     let memory = UserMemory::filled(2, 1)?;

@@ -268,7 +268,8 @@ fn holes_over_2m(test: &mut Test, gpu: &Gpu) -> Outcome {
     holes(test, gpu, 2 * HUGE_PAGES + 5, Home::Fault)
 }
 
-/// Every third page was written, every third one only read (the zero page is there), the rest not touched.
+/// Every third page was written, every third one only read (the zero page is there), the rest not
+/// touched.
 fn mixture(test: &mut Test, gpu: &Gpu, home: Home) -> Outcome {
     let memory = UserMemory::map(30)?;
 

@@ -48,7 +48,8 @@ unsafe impl<F: Send> Sync for Shared<F> {}
 impl<F: FnOnce(&MmWithUser) -> Outcome + Send> Thread<F> {
     /// Starts `body` in a thread of the address space that the test is in.
     ///
-    /// What `body` borrows must outlive the thread, which is [joined](Self::join) or dropped before that.
+    /// What `body` borrows must outlive the thread, which is [joined](Self::join) or dropped before
+    /// that.
     pub(crate) fn start(body: F) -> Outcome<Self> {
         let shared = Arc::pin_init(
             pin_init!(Shared {

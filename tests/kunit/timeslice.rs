@@ -33,8 +33,8 @@ use kernel::{
     },
 };
 
-/// Four pages with the pattern of `seed`, the first one at a multiple of their size, so that one fault
-/// brings all of them home.
+/// Four pages with the pattern of `seed`, the first one at a multiple of their size, so that one
+/// fault brings all of them home.
 fn aligned(seed: u64) -> Outcome<UserMemory> {
     let memory = UserMemory::map_aligned(4)?;
 

@@ -152,7 +152,8 @@ impl UserMemory {
         }
     }
 
-    /// Writes the pattern of `seed` to every page. Page `n` of a [part](Self::part) has its own pattern.
+    /// Writes the pattern of `seed` to every page. Page `n` of a [part](Self::part) has its own
+    /// pattern.
     pub(crate) fn fill(&self, seed: u64) -> Outcome {
         let mut bytes = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
 

@@ -127,8 +127,8 @@ pub(crate) struct Vram {
     last_copy: Mutex<KVec<CopyRun>>,
 }
 
-// SAFETY: The bytes are accessed by whoever has allocated them, or migrates them; the device is held
-// by the fixture, which outlives its memory.
+// SAFETY: The bytes are accessed by whoever has allocated them, or migrates them; the device is
+// held by the fixture, which outlives its memory.
 unsafe impl Send for Vram {}
 // SAFETY: As above.
 unsafe impl Sync for Vram {}
@@ -323,7 +323,8 @@ impl Vram {
         core::mem::take(&mut *self.last_copy.lock())
     }
 
-    /// Calls `copy` for each run, of which the first one is carried out even if `result` is an error.
+    /// Calls `copy` for each run, of which the first one is carried out even if `result` is an
+    /// error.
     fn run(
         &self,
         copies: Copies<'_>,
