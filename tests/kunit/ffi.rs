@@ -84,6 +84,7 @@ extern "C" {
     pub(crate) fn drm_pagemap_kunit_page_pgmap(folio: *mut folio) -> *mut c_void;
     pub(crate) fn drm_pagemap_kunit_folio_test_locked(folio: *mut folio) -> bool;
     pub(crate) fn drm_pagemap_kunit_folio_ref_count(folio: *mut folio) -> c_int;
+    pub(crate) fn drm_pagemap_kunit_device_folio_split(old: *mut folio, new: *mut folio);
     pub(crate) fn drm_pagemap_kunit_pmd_order() -> c_uint;
     pub(crate) fn drm_pagemap_kunit_alloc_pages(order: c_uint) -> *mut page;
     pub(crate) fn drm_pagemap_kunit_free_pages(page: *mut page, order: c_uint);

@@ -251,6 +251,12 @@ int drm_pagemap_kunit_folio_ref_count(struct folio *folio)
 	return folio_ref_count(folio);
 }
 
+/* Calls the callback that core mm calls for each part of a device folio that it splits. */
+void drm_pagemap_kunit_device_folio_split(struct folio *old, struct folio *new)
+{
+	page_pgmap(&old->page)->ops->folio_split(old, new);
+}
+
 unsigned int drm_pagemap_kunit_pmd_order(void)
 {
 	return PMD_SHIFT - PAGE_SHIFT;

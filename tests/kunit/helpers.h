@@ -67,6 +67,7 @@ void *drm_pagemap_kunit_zone_device_data(struct folio *folio);
 void *drm_pagemap_kunit_page_pgmap(struct folio *folio);
 bool drm_pagemap_kunit_folio_test_locked(struct folio *folio);
 int drm_pagemap_kunit_folio_ref_count(struct folio *folio);
+void drm_pagemap_kunit_device_folio_split(struct folio *old, struct folio *new);
 unsigned int drm_pagemap_kunit_pmd_order(void);
 struct page *drm_pagemap_kunit_alloc_pages(unsigned int order);
 void drm_pagemap_kunit_free_pages(struct page *page, unsigned int order);

@@ -226,6 +226,49 @@ fn pages_share_it(test: &mut Test, gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
+/// When a device folio is split, its new part gets a reference of its own, and the mark of the old
+/// one.
+fn split_shares_it(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let start = free_frames(test, gpu)?;
+
+    for retired in [false, true] {
+        let (from, with) = (CDevmem::new(gpu)?, CDevmem::new(gpu)?);
+        let zdd = Zdd::new(from.reference())?;
+        let old = Zdd::attach(&zdd, start, 0)?;
+        // Stands for the new part, so it must look new: nothing of `with` may be left in it.
+        let other = Zdd::new(with.reference())?;
+        let new = Zdd::attach(&other, frame(start, 1), 0)?;
+
+        if retired {
+            Zdd::retire(&old);
+        }
+        // SAFETY: Locked device folios, of which `old` has data.
+        unsafe { ffi::drm_pagemap_kunit_device_folio_split(old.as_raw(), new.as_raw()) };
+        check!(Zdd::of_folio(&new).is_some_and(|of| of.is(&zdd)));
+        check!(Zdd::of_folio(&old).is_some_and(|of| of.is(&zdd)));
+        check_eq!(Zdd::is_retired(&new), retired);
+        check_eq!(new.pgmap(), old.pgmap());
+        // SAFETY: The reference that `new` had before, which nobody else will put.
+        drop(unsafe { ARef::from_raw(NonNull::from(&*other)) });
+        drop(other);
+        check_eq!(with.released(), 1);
+
+        drop(zdd);
+        drop(old);
+        let early = from.released();
+
+        if early == 0 {
+            drop(new);
+        } else {
+            // Its data is gone.
+            core::mem::forget(new);
+        }
+        check_eq!(early, 0);
+        check_eq!(from.released(), 1);
+    }
+    Ok(())
+}
+
 /// Frames that are free again can be taken again, by another allocation.
 fn frames_are_reused(test: &mut Test, gpu: &Gpu) -> Outcome {
     let start = free_frames(test, gpu)?;
@@ -410,6 +453,7 @@ suite!(
         unused_reference,
         unlock_and_put,
         pages_share_it,
+        split_shares_it,
         frames_are_reused,
         attach_errors,
         retired_mark,
