@@ -85,7 +85,7 @@ static void c_driver_exit(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, wait_for(kref_read(&gpu->drm->ref) == 1));
 	KUNIT_EXPECT_TRUE(test, bitmap_empty(gpu->used, VRAM_PAGES));
 	if (drm_pagemap_kunit_dma_watched())
-		KUNIT_EXPECT_EQ(test, drm_pagemap_kunit_dma_live(&gpu->faux->dev), 0);
+		KUNIT_EXPECT_TRUE(test, drm_pagemap_kunit_dma_all_undone(&gpu->faux->dev));
 
 	drm_refs = kref_read(&gpu->drm->ref);
 	if (!atomic_read(&gpu->live) && drm_refs == 1)

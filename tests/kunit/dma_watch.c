@@ -13,6 +13,7 @@
 #include <linux/device.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
+#include <linux/hash.h>
 #include <linux/string.h>
 #include <linux/tracepoint.h>
 
@@ -24,6 +25,8 @@ struct watch {
 	struct device *dev;
 	atomic_long_t maps;
 	atomic_long_t live;
+	/* The sum of what identifies those: 0 if each was undone as it was made. */
+	atomic64_t sum;
 	/* The number of good mappings before one fails; 0: not in sight. */
 	atomic_long_t good;
 	/* How many mappings shall fail from then on. */
@@ -42,6 +45,12 @@ static struct watch *watch_of(struct device *dev)
 		if (READ_ONCE(watches[i].dev) == dev)
 			return &watches[i];
 	return NULL;
+}
+
+/* Two mappings that differ in anything give two numbers. */
+static s64 identity(dma_addr_t addr, size_t size, enum dma_data_direction dir)
+{
+	return hash_64(hash_64(hash_64(addr, 64) ^ size, 64) ^ dir, 62);
 }
 
 static void reach_nothing(struct device *dev)
@@ -69,6 +78,7 @@ static void probe_map(void *data, struct device *dev, phys_addr_t phys_addr,
 	}
 	atomic_long_inc(&watch->maps);
 	atomic_long_inc(&watch->live);
+	atomic64_add(identity(dma_addr, size, dir), &watch->sum);
 	if (atomic_long_dec_if_positive(&watch->good) == 0)
 		reach_nothing(dev);
 }
@@ -79,8 +89,10 @@ static void probe_unmap(void *data, struct device *dev, dma_addr_t addr,
 {
 	struct watch *watch = watch_of(dev);
 
-	if (watch)
-		atomic_long_dec(&watch->live);
+	if (!watch)
+		return;
+	atomic_long_dec(&watch->live);
+	atomic64_sub(identity(addr, size, dir), &watch->sum);
 }
 
 static void find_tracepoint(struct tracepoint *tp, void *data)
@@ -144,6 +156,7 @@ int drm_pagemap_kunit_dma_add(struct device *dev)
 			continue;
 		atomic_long_set(&watches[i].maps, 0);
 		atomic_long_set(&watches[i].live, 0);
+		atomic64_set(&watches[i].sum, 0);
 		atomic_long_set(&watches[i].good, 0);
 		atomic_long_set(&watches[i].bad, 0);
 		WRITE_ONCE(watches[i].dev, dev);
@@ -174,6 +187,17 @@ long drm_pagemap_kunit_dma_live(struct device *dev)
 	struct watch *watch = watch_of(dev);
 
 	return watch ? atomic_long_read(&watch->live) : -1;
+}
+
+/*
+ * Whether there is none, and all that there were have been undone with the
+ * address, size and direction that they were made with.
+ */
+bool drm_pagemap_kunit_dma_all_undone(struct device *dev)
+{
+	struct watch *watch = watch_of(dev);
+
+	return watch && !atomic_long_read(&watch->live) && !atomic64_read(&watch->sum);
 }
 
 /* Lets the nth mapping from now on fail, and those after it, times in all. */

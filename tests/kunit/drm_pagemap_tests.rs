@@ -43,6 +43,8 @@ mod missing;
 
 mod timeslice;
 
+mod dma;
+
 mod held_pages;
 
 mod errors;

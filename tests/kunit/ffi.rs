@@ -115,6 +115,7 @@ extern "C" {
     pub(crate) fn drm_pagemap_kunit_dma_remove(dev: *mut device);
     pub(crate) fn drm_pagemap_kunit_dma_maps(dev: *mut device) -> c_long;
     pub(crate) fn drm_pagemap_kunit_dma_live(dev: *mut device) -> c_long;
+    pub(crate) fn drm_pagemap_kunit_dma_all_undone(dev: *mut device) -> bool;
     pub(crate) fn drm_pagemap_kunit_dma_fail(dev: *mut device, nth: c_ulong, times: c_ulong);
     pub(crate) fn drm_pagemap_kunit_dma_max(dev: *mut device) -> usize;
     pub(crate) fn drm_pagemap_kunit_dma_to_virt(dev: *mut device, addr: u64) -> *mut u8;
@@ -124,6 +125,8 @@ extern "C" {
     pub(crate) fn drm_pagemap_kunit_remap_watched() -> bool;
     pub(crate) fn drm_pagemap_kunit_get_page_on_remap(addr: c_ulong, page: *mut page);
     pub(crate) fn drm_pagemap_kunit_got_page_on_remap() -> bool;
+    pub(crate) fn drm_pagemap_kunit_look_on_remap(addr: c_ulong, dev: *mut device);
+    pub(crate) fn drm_pagemap_kunit_live_on_remap() -> c_long;
 
     pub(crate) fn drm_pagemap_kunit_can_fail_alloc() -> bool;
     pub(crate) fn drm_pagemap_kunit_fail_nth(nth: c_uint);

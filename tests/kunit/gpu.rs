@@ -297,9 +297,40 @@ impl Gpu {
     }
 
     /// How many DMA mappings there were.
-    pub(crate) fn dma_maps(&self) -> usize {
+    pub(crate) fn dma_maps(&self) -> Outcome<usize> {
+        // SAFETY: No requirements.
+        if !unsafe { ffi::drm_pagemap_kunit_dma_watched() } {
+            return Err(Failure::skip(fmt!(
+                "the kernel has no tracepoints of the DMA layer"
+            )));
+        }
         // SAFETY: A watched device.
-        unsafe { ffi::drm_pagemap_kunit_dma_maps(self.dma.0) as usize }
+        Ok(unsafe { ffi::drm_pagemap_kunit_dma_maps(self.dma.0) as usize })
+    }
+
+    /// Calls `migration`, which brings the page at an address home, and returns how many DMA mappings
+    /// there were when the process could just see it again.
+    pub(crate) fn dma_live_on_remap(
+        &self,
+        addr: usize,
+        migration: impl FnOnce() -> Outcome,
+    ) -> Outcome<usize> {
+        // SAFETY: No requirements.
+        if !unsafe {
+            ffi::drm_pagemap_kunit_remap_watched() && ffi::drm_pagemap_kunit_dma_watched()
+        } {
+            return Err(Failure::skip(fmt!(
+                "the kernel has no tracepoints of page migration and the DMA layer"
+            )));
+        }
+        // SAFETY: A watched device, which stays so until the call below.
+        unsafe { ffi::drm_pagemap_kunit_look_on_remap(addr, self.dma.0) };
+        let outcome = migration();
+        // SAFETY: No requirements.
+        let live = unsafe { ffi::drm_pagemap_kunit_live_on_remap() };
+
+        outcome?;
+        usize::try_from(live).map_err(|_| Failure::new(fmt!("the page did not move")))
     }
 
     /// The most pages that one DMA mapping can be of.
@@ -321,15 +352,24 @@ impl Gpu {
         Ok(())
     }
 
+    /// Checks that the device has no DMA mappings, and that all that it had were undone as they were
+    /// made.
+    pub(crate) fn check_no_dma(&self) -> Outcome {
+        // SAFETY: No requirements.
+        if unsafe { ffi::drm_pagemap_kunit_dma_watched() } {
+            // SAFETY: A watched device.
+            check_eq!(unsafe { ffi::drm_pagemap_kunit_dma_live(self.dma.0) }, 0);
+            // SAFETY: As above.
+            check!(unsafe { ffi::drm_pagemap_kunit_dma_all_undone(self.dma.0) });
+        }
+        Ok(())
+    }
+
     /// Checks that nothing of the device is in use.
     pub(crate) fn check_idle(&self) -> Outcome {
         queue::flush();
         self.vram.check_idle()?;
-        // SAFETY: No requirements; then, a watched device.
-        if unsafe { ffi::drm_pagemap_kunit_dma_watched() } {
-            // SAFETY: A watched device.
-            check_eq!(unsafe { ffi::drm_pagemap_kunit_dma_live(self.dma.0) }, 0);
-        }
+        self.check_no_dma()?;
         check!(!self.pagemap().is_active());
         Ok(())
     }

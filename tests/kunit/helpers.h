@@ -97,6 +97,7 @@ int drm_pagemap_kunit_dma_add(struct device *dev);
 void drm_pagemap_kunit_dma_remove(struct device *dev);
 long drm_pagemap_kunit_dma_maps(struct device *dev);
 long drm_pagemap_kunit_dma_live(struct device *dev);
+bool drm_pagemap_kunit_dma_all_undone(struct device *dev);
 void drm_pagemap_kunit_dma_fail(struct device *dev, unsigned long nth,
 				unsigned long times);
 void *drm_pagemap_kunit_dma_to_virt(struct device *dev, dma_addr_t addr);
@@ -108,6 +109,8 @@ void drm_pagemap_kunit_remap_exit(void);
 bool drm_pagemap_kunit_remap_watched(void);
 void drm_pagemap_kunit_get_page_on_remap(unsigned long addr, struct page *page);
 bool drm_pagemap_kunit_got_page_on_remap(void);
+void drm_pagemap_kunit_look_on_remap(unsigned long addr, struct device *dev);
+long drm_pagemap_kunit_live_on_remap(void);
 
 /* Allocation failures */
 bool drm_pagemap_kunit_can_fail_alloc(void);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Takes a reference on a page in the middle of a migration: when the page that
- * replaces it has just been mapped, but the migration still has its own.
- * Speculative references come and go like that at any time; here it happens
- * when a test wants it, by means of a tracepoint.
+ * Does something in the middle of a migration: when the page that replaces
+ * another one has just been mapped, but the migration still has its references.
+ * By means of a tracepoint, when a test wants it:
+ * - takes a reference on the page that was replaced. Speculative references
+ *   come and go like that at any time;
+ * - counts the DMA mappings that there still are.
  */
 
 #include <linux/mm.h>
@@ -20,12 +22,20 @@ static bool watched;
 static unsigned long wanted_addr;
 static struct page *wanted_page;
 
+static unsigned long looked_at_addr;
+static struct device *looked_at_dev;
+static long seen_live;
+
 static void probe_remap(void *data, unsigned long addr, unsigned long pte,
 			int order)
 {
 	if (addr == READ_ONCE(wanted_addr)) {
 		get_page(wanted_page);
 		WRITE_ONCE(wanted_addr, 0);
+	}
+	if (addr == READ_ONCE(looked_at_addr)) {
+		WRITE_ONCE(seen_live, drm_pagemap_kunit_dma_live(looked_at_dev));
+		WRITE_ONCE(looked_at_addr, 0);
 	}
 }
 
@@ -75,4 +85,19 @@ void drm_pagemap_kunit_get_page_on_remap(unsigned long addr, struct page *page)
 bool drm_pagemap_kunit_got_page_on_remap(void)
 {
 	return !xchg(&wanted_addr, 0);
+}
+
+/* The next time that addr is mapped again, counts the DMA mappings of dev. */
+void drm_pagemap_kunit_look_on_remap(unsigned long addr, struct device *dev)
+{
+	looked_at_dev = dev;
+	seen_live = -1;
+	WRITE_ONCE(looked_at_addr, addr);
+}
+
+/* How many there were; -1: it was not mapped, and won't be looked at any more. */
+long drm_pagemap_kunit_live_on_remap(void)
+{
+	WRITE_ONCE(looked_at_addr, 0);
+	return READ_ONCE(seen_live);
 }
