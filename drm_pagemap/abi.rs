@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The C front door: the exported symbols of
-//! [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h).
+//! The C front door: the symbols of [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h)
+//! and [`include/drm/drm_pagemap_util.h`](srctree/include/drm/drm_pagemap_util.h).
 //!
 //! Raw pointers are converted here, once, and nothing else is done.
 
@@ -21,7 +21,8 @@ use crate::{
         Folio,
         LockedMm, //
     },
-    zdd::Zdd,
+    owner,
+    zdd::Zdd, //
 };
 use core::ptr::{
     self,
@@ -74,6 +75,18 @@ const _: () = {
     let _ = [
         bindings::drm_pagemap_populate_mm as unsafe extern "C" fn(_, _, _, _, _) -> _,
         drm_pagemap_populate_mm,
+    ];
+};
+
+/// The same for the other header.
+const _: () = {
+    let _ = [
+        bindings::drm_pagemap_acquire_owner as unsafe extern "C" fn(_, _, _) -> _,
+        drm_pagemap_acquire_owner,
+    ];
+    let _ = [
+        bindings::drm_pagemap_release_owner as unsafe extern "C" fn(_),
+        drm_pagemap_release_owner,
     ];
 };
 
@@ -232,4 +245,40 @@ pub unsafe extern "C" fn drm_pagemap_populate_mm(
     let (dpagemap, mm) = unsafe { (DrmPagemap::from_raw(dpagemap), Mm::from_raw(mm)) };
 
     errno(migrate::populate_mm(dpagemap, mm, start..end, timeslice_ms))
+}
+
+/// Joins an interconnect group; see [`owner::acquire`].
+///
+/// # Safety
+///
+/// As [`owner::acquire`] says; `has_interconnect` must not be null.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_acquire_owner(
+    peer: *mut bindings::drm_pagemap_peer,
+    owner_list: *mut bindings::drm_pagemap_owner_list,
+    has_interconnect: Option<owner::HasInterconnect>,
+) -> c_int {
+    let Some(has_interconnect) = has_interconnect else {
+        return EINVAL.to_errno();
+    };
+
+    // SAFETY: Promised by the caller.
+    errno(unsafe {
+        owner::acquire(
+            NonNull::new_unchecked(peer),
+            NonNull::new_unchecked(owner_list),
+            has_interconnect,
+        )
+    })
+}
+
+/// Leaves an interconnect group; see [`owner::release`].
+///
+/// # Safety
+///
+/// As [`owner::release`] says.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_release_owner(peer: *mut bindings::drm_pagemap_peer) {
+    // SAFETY: Promised by the caller.
+    unsafe { owner::release(NonNull::new_unchecked(peer)) };
 }

@@ -6,8 +6,9 @@
 //! device-private pages, and the pages come home on a CPU fault or on eviction. It offers two
 //! front doors over one engine:
 //!
-//! - the C interface of [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h), which
-//!   [`abi`] implements symbol by symbol;
+//! - the C interface of [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h) and
+//!   [`include/drm/drm_pagemap_util.h`](srctree/include/drm/drm_pagemap_util.h), which [`abi`]
+//!   implements symbol by symbol;
 //! - Rust traits ([`PagemapOps`], [`DevmemOps`]) and types ([`Pagemap`], [`Devmem`],
 //!   [`Registration`]) with which a driver needs no `unsafe`. They build the same C ops tables.
 //!
@@ -24,6 +25,7 @@ pub mod device_addr;
 pub mod dpagemap;
 pub mod dpagemap_devmem;
 pub mod hold;
+mod owner;
 mod page_array;
 mod peer_mapping;
 pub mod queue;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
  * The exported symbols. The C ones are defined in abi.rs, which compares them
- * with the prototypes of the header; the licence class of each is the one that
- * C's drm_pagemap.c gives it. The Rust ones, for Rust drivers, are all that the
- * crate defines, listed by Kbuild.
+ * with the prototypes of the headers; the licence class of each is the one that
+ * C's drm_pagemap.c and drm_pagemap_util.c give it. The Rust ones, for Rust
+ * drivers, are all that the crate defines, listed by Kbuild.
  */
 
 #include <linux/export.h>
 
 #include <drm/drm_pagemap.h>
+#include <drm/drm_pagemap_util.h>
 
 EXPORT_SYMBOL_GPL(drm_pagemap_migrate_to_devmem);
 EXPORT_SYMBOL_GPL(drm_pagemap_evict_to_ram);
@@ -19,6 +20,9 @@ EXPORT_SYMBOL_GPL(drm_pagemap_pagemap_ops_get);
 EXPORT_SYMBOL_GPL(drm_pagemap_devmem_init);
 EXPORT_SYMBOL_GPL(drm_pagemap_page_to_dpagemap);
 EXPORT_SYMBOL(drm_pagemap_populate_mm);
+
+EXPORT_SYMBOL(drm_pagemap_release_owner);
+EXPORT_SYMBOL(drm_pagemap_acquire_owner);
 
 #define EXPORT_SYMBOL_RUST_GPL(sym) extern int sym; EXPORT_SYMBOL_GPL(sym)
 

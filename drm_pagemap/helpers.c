@@ -8,6 +8,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/gfp.h>
 #include <linux/jiffies.h>
+#include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/module.h>
@@ -192,4 +193,9 @@ void drm_pagemap_helper_init_work(struct work_struct *work, work_func_t func)
 struct workqueue_struct *drm_pagemap_helper_alloc_workqueue(const char *name)
 {
 	return alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, name);
+}
+
+void drm_pagemap_helper_list_del_init(struct list_head *entry)
+{
+	list_del_init(entry);
 }

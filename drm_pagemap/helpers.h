@@ -7,6 +7,7 @@
 #define _DRM_PAGEMAP_HELPERS_H_
 
 #include <linux/dma-mapping.h>
+#include <linux/list.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/types.h>
@@ -62,5 +63,6 @@ struct device *drm_pagemap_helper_drm_parent(struct drm_device *drm);
 void drm_pagemap_helper_init_work(struct work_struct *work,
 				  work_func_t func);
 struct workqueue_struct *drm_pagemap_helper_alloc_workqueue(const char *name);
+void drm_pagemap_helper_list_del_init(struct list_head *entry);
 
 #endif
