@@ -6,7 +6,12 @@
 //! Raw pointers are converted here, once, and nothing else is done.
 
 use crate::{
-    bindings, dev_ops,
+    bindings,
+    cache::{
+        self,
+        Cache, //
+    },
+    dev_ops,
     dpagemap::DrmPagemap,
     dpagemap_devmem::{
         DevmemRef,
@@ -22,6 +27,10 @@ use crate::{
         LockedMm, //
     },
     owner,
+    shrinker::{
+        self,
+        Shrinker, //
+    },
     zdd::Zdd, //
 };
 use core::ptr::{
@@ -34,7 +43,10 @@ use kernel::{
         MmWithUser, //
     },
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        ArcBorrow, //
+    }, //
 };
 
 /// Lets the compiler compare each function below with the prototype that bindgen read in the header:
@@ -76,10 +88,51 @@ const _: () = {
         bindings::drm_pagemap_populate_mm as unsafe extern "C" fn(_, _, _, _, _) -> _,
         drm_pagemap_populate_mm,
     ];
+    let _ = [
+        bindings::drm_pagemap_destroy as unsafe extern "C" fn(_, _),
+        drm_pagemap_destroy,
+    ];
 };
 
 /// The same for the other header.
 const _: () = {
+    let _ = [
+        bindings::drm_pagemap_shrinker_add as unsafe extern "C" fn(_),
+        drm_pagemap_shrinker_add,
+    ];
+    #[cfg(CONFIG_PROVE_LOCKING)]
+    let _ = [
+        bindings::drm_pagemap_shrinker_might_lock as unsafe extern "C" fn(_),
+        drm_pagemap_shrinker_might_lock,
+    ];
+    let _ = [
+        bindings::drm_pagemap_shrinker_create_devm as unsafe extern "C" fn(_) -> _,
+        drm_pagemap_shrinker_create_devm,
+    ];
+    let _ = [
+        bindings::drm_pagemap_cache_create_devm as unsafe extern "C" fn(_) -> _,
+        drm_pagemap_cache_create_devm,
+    ];
+    let _ = [
+        bindings::drm_pagemap_cache_lock_lookup as unsafe extern "C" fn(_) -> _,
+        drm_pagemap_cache_lock_lookup,
+    ];
+    let _ = [
+        bindings::drm_pagemap_cache_unlock_lookup as unsafe extern "C" fn(_),
+        drm_pagemap_cache_unlock_lookup,
+    ];
+    let _ = [
+        bindings::drm_pagemap_get_from_cache as unsafe extern "C" fn(_) -> _,
+        drm_pagemap_get_from_cache,
+    ];
+    let _ = [
+        bindings::drm_pagemap_get_from_cache_if_active as unsafe extern "C" fn(_) -> _,
+        drm_pagemap_get_from_cache_if_active,
+    ];
+    let _ = [
+        bindings::drm_pagemap_cache_set_pagemap as unsafe extern "C" fn(_, _),
+        drm_pagemap_cache_set_pagemap,
+    ];
     let _ = [
         bindings::drm_pagemap_acquire_owner as unsafe extern "C" fn(_, _, _) -> _,
         drm_pagemap_acquire_owner,
@@ -245,6 +298,168 @@ pub unsafe extern "C" fn drm_pagemap_populate_mm(
     let (dpagemap, mm) = unsafe { (DrmPagemap::from_raw(dpagemap), Mm::from_raw(mm)) };
 
     errno(migrate::populate_mm(dpagemap, mm, start..end, timeslice_ms))
+}
+
+/// Destroys a pagemap that nobody uses; see [`DrmPagemap::destroy`]. For the layer itself: not exported, as in C.
+///
+/// # Safety
+///
+/// As [`DrmPagemap::destroy`] says.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_destroy(
+    dpagemap: *mut bindings::drm_pagemap,
+    is_atomic_or_reclaim: bool,
+) {
+    // SAFETY: Promised by the caller.
+    unsafe {
+        DrmPagemap::destroy(
+            NonNull::new_unchecked(dpagemap.cast()),
+            is_atomic_or_reclaim,
+        )
+    };
+}
+
+/// Keeps or destroys a pagemap that nobody uses any more; see [`shrinker::add`]. For the layer itself: not
+/// exported, as in C.
+///
+/// # Safety
+///
+/// As [`shrinker::add`] says.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_shrinker_add(dpagemap: *mut bindings::drm_pagemap) {
+    // SAFETY: Promised by the caller.
+    unsafe { shrinker::add(NonNull::new_unchecked(dpagemap.cast())) };
+}
+
+/// Tells lockdep that a reference on the pagemap may be dropped here. Not exported, as in C.
+///
+/// # Safety
+///
+/// `dpagemap` must be initialized, and referenced.
+#[cfg(CONFIG_PROVE_LOCKING)]
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_shrinker_might_lock(dpagemap: *mut bindings::drm_pagemap) {
+    // SAFETY: Promised by the caller.
+    unsafe { shrinker::might_lock(NonNull::new_unchecked(dpagemap.cast())) };
+}
+
+/// Makes a shrinker, which goes when the device is unbound.
+///
+/// # Safety
+///
+/// As [`shrinker::create_devm`] says.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_shrinker_create_devm(
+    drm: *mut bindings::drm_device,
+) -> *mut bindings::drm_pagemap_shrinker {
+    // SAFETY: Promised by the caller.
+    let shrinker = unsafe { shrinker::create_devm(NonNull::new_unchecked(drm)) };
+
+    shrinker.map_or_else(|err| err.to_ptr(), |shrinker| shrinker.as_ptr().cast())
+}
+
+/// Makes a cache, which goes when the device is unbound.
+///
+/// # Safety
+///
+/// `shrinker` must be one that [`drm_pagemap_shrinker_create_devm`] made for a device that is still bound.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_cache_create_devm(
+    shrinker: *mut bindings::drm_pagemap_shrinker,
+) -> *mut bindings::drm_pagemap_cache {
+    // SAFETY: Promised by the caller: the device has a count of it.
+    let cache = unsafe {
+        cache::create_devm(ArcBorrow::from_raw(
+            shrinker.cast::<Shrinker>().cast_const(),
+        ))
+    };
+
+    cache.map_or_else(|err| err.to_ptr(), |cache| cache.as_ptr().cast())
+}
+
+/// A cache that C has.
+///
+/// # Safety
+///
+/// `cache` must be one that [`drm_pagemap_cache_create_devm`] made for a device that stays bound for `'a`.
+unsafe fn cache_of<'a>(cache: *mut bindings::drm_pagemap_cache) -> ArcBorrow<'a, Cache> {
+    // SAFETY: Promised by the caller: the device has a count of it.
+    unsafe { ArcBorrow::from_raw(cache.cast::<Cache>().cast_const()) }
+}
+
+/// Locks a cache for a lookup. `-EINTR`: a signal came first.
+///
+/// # Safety
+///
+/// As [`cache_of`] says.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_cache_lock_lookup(
+    cache: *mut bindings::drm_pagemap_cache,
+) -> c_int {
+    // SAFETY: Promised by the caller.
+    errno(unsafe { cache_of(cache) }.lock_lookup())
+}
+
+/// Unlocks a cache after a lookup.
+///
+/// # Safety
+///
+/// As [`cache_of`] says; the caller must have locked the cache.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_cache_unlock_lookup(cache: *mut bindings::drm_pagemap_cache) {
+    // SAFETY: Promised by the caller.
+    unsafe { cache_of(cache).unlock_lookup() };
+}
+
+/// Looks up a pagemap, with a reference; null: the caller shall make one. Errors as [`Cache::get`].
+///
+/// # Safety
+///
+/// As [`cache_of`] says.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_get_from_cache(
+    cache: *mut bindings::drm_pagemap_cache,
+) -> *mut bindings::drm_pagemap {
+    // SAFETY: Promised by the caller.
+    let dpagemap = Cache::get(unsafe { cache_of(cache) });
+
+    dpagemap.map_or_else(|err| err.to_ptr(), given)
+}
+
+/// Looks up a pagemap that is in use, with a reference; null if it isn't.
+///
+/// # Safety
+///
+/// As [`cache_of`] says.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_get_from_cache_if_active(
+    cache: *mut bindings::drm_pagemap_cache,
+) -> *mut bindings::drm_pagemap {
+    // SAFETY: Promised by the caller.
+    given(unsafe { cache_of(cache) }.get_if_active())
+}
+
+/// A reference that the caller gets, or null.
+fn given(dpagemap: Option<ARef<DrmPagemap>>) -> *mut bindings::drm_pagemap {
+    dpagemap.map_or(ptr::null_mut(), |dpagemap| {
+        ARef::into_raw(dpagemap).as_ptr().cast()
+    })
+}
+
+/// Inserts a pagemap into a cache; see [`Cache::set`].
+///
+/// # Safety
+///
+/// As [`cache_of`] says; `dpagemap` must be initialized and referenced, and in no other cache.
+#[no_mangle]
+pub unsafe extern "C" fn drm_pagemap_cache_set_pagemap(
+    cache: *mut bindings::drm_pagemap_cache,
+    dpagemap: *mut bindings::drm_pagemap,
+) {
+    // SAFETY: Promised by the caller.
+    let (cache, dpagemap) = unsafe { (cache_of(cache), DrmPagemap::from_raw(dpagemap)) };
+
+    Cache::set(cache, dpagemap);
 }
 
 /// Joins an interconnect group; see [`owner::acquire`].

@@ -11,6 +11,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/rmap.h>
 #include <linux/dma-mapping.h>
+#include <linux/shrinker.h>
 #include <linux/workqueue.h>
 
 #include <drm/drm_drv.h>

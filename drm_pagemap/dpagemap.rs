@@ -6,6 +6,7 @@
 
 use crate::{
     bindings,
+    cache::Cache,
     device_addr::DeviceAddr,
     hold::{
         DevHold,
@@ -19,6 +20,7 @@ use crate::{
         Pfn,
         ZoneDevice, //
     },
+    shrinker, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -37,8 +39,8 @@ use kernel::{
 ///
 /// It lives inside one of the driver's structures, and is counted by its own `ref`: while that is
 /// above 0 the pagemap is in use, and holds its DRM device and the driver's module. At 0 the driver's
-/// `destroy` operation runs; the driver may keep the memory and
-/// [initialize it again](Self::reinit).
+/// `destroy` operation runs, or the pagemap waits in its [cache](crate::cache) for the next user; the
+/// driver may keep the memory and [initialize it again](Self::reinit).
 ///
 /// # Invariants
 ///
@@ -59,6 +61,12 @@ unsafe impl AlwaysRefCounted for DrmPagemap {
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller owns a reference.
+        #[cfg(CONFIG_PROVE_LOCKING)]
+        unsafe {
+            shrinker::might_lock(obj);
+        }
+
         // SAFETY: The caller owns a reference, so the object is alive.
         if unsafe { obj.as_ref() }.refcount().dec_and_test() {
             // SAFETY: That was the last reference.
@@ -159,7 +167,8 @@ impl DrmPagemap {
         }
     }
 
-    /// The last reference is gone: tells the driver, and lets go of the device. Any context.
+    /// The last reference is gone: lets go of the device, and lets [the shrinker](shrinker::add) see to the
+    /// rest. Any context.
     ///
     /// # Safety
     ///
@@ -172,11 +181,30 @@ impl DrmPagemap {
             let hold = OwnedHold::from_raw((*raw).dev_hold);
 
             (*raw).dev_hold = core::ptr::null_mut();
+            shrinker::add(this);
+            drop(hold);
+        }
+    }
+
+    /// Has the driver destroy it, or frees it if the driver has no operation for that.
+    ///
+    /// `atomic_or_reclaim` tells the driver that it may be so called; else it may sleep.
+    ///
+    /// # Safety
+    ///
+    /// The count must be 0, and the pagemap be in no cache, and nobody else's. It may be gone afterwards.
+    // Not inlined, for drivers' crates: a cache that goes with its last pagemap takes a helper.
+    #[inline(never)]
+    pub(crate) unsafe fn destroy(this: NonNull<Self>, atomic_or_reclaim: bool) {
+        let raw = this.as_ptr().cast::<bindings::drm_pagemap>();
+
+        // SAFETY: By the caller's promise it is ours; `raw` is not touched after the driver's operation.
+        unsafe {
+            Cache::unset(this);
             match (*(*raw).ops).destroy {
-                Some(destroy) => destroy(raw, true),
+                Some(destroy) => destroy(raw, atomic_or_reclaim),
                 None => bindings::kfree(raw.cast()),
             }
-            drop(hold);
         }
     }
 

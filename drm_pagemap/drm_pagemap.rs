@@ -20,6 +20,7 @@ mod bindings;
 
 pub mod mm;
 
+mod cache;
 mod dev_ops;
 pub mod device_addr;
 pub mod dpagemap;
@@ -29,6 +30,7 @@ mod owner;
 mod page_array;
 mod peer_mapping;
 pub mod queue;
+mod shrinker;
 pub mod zdd;
 
 pub mod migrate;

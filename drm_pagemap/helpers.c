@@ -12,9 +12,11 @@
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched/signal.h>
+#include <linux/shrinker.h>
 #include <linux/workqueue.h>
 
 #include <drm/drm_device.h>
@@ -198,4 +200,20 @@ struct workqueue_struct *drm_pagemap_helper_alloc_workqueue(const char *name)
 void drm_pagemap_helper_list_del_init(struct list_head *entry)
 {
 	list_del_init(entry);
+}
+
+struct shrinker *drm_pagemap_helper_shrinker_alloc(struct drm_device *drm)
+{
+	return shrinker_alloc(0, "drm-drm_pagemap:%s", drm->unique);
+}
+
+/* Lockdep's name of the lock is that of the argument. */
+void drm_pagemap_helper_cache_lookup_init(struct mutex *lookup_mutex)
+{
+	mutex_init(lookup_mutex);
+}
+
+int drm_pagemap_helper_mutex_lock_interruptible(struct mutex *lock)
+{
+	return mutex_lock_interruptible(lock);
 }

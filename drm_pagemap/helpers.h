@@ -10,10 +10,12 @@
 #include <linux/list.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/types.h>
 
 struct anon_vma;
 struct drm_device;
+struct shrinker;
 
 struct page *drm_pagemap_helper_pfn_to_page(unsigned long pfn);
 unsigned long drm_pagemap_helper_page_to_pfn(const struct page *page);
@@ -64,5 +66,8 @@ void drm_pagemap_helper_init_work(struct work_struct *work,
 				  work_func_t func);
 struct workqueue_struct *drm_pagemap_helper_alloc_workqueue(const char *name);
 void drm_pagemap_helper_list_del_init(struct list_head *entry);
+struct shrinker *drm_pagemap_helper_shrinker_alloc(struct drm_device *drm);
+void drm_pagemap_helper_cache_lookup_init(struct mutex *lookup_mutex);
+int drm_pagemap_helper_mutex_lock_interruptible(struct mutex *lock);
 
 #endif
