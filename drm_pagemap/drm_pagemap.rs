@@ -26,6 +26,7 @@ pub mod device_addr;
 pub mod dpagemap;
 pub mod dpagemap_devmem;
 pub mod hold;
+mod layout;
 mod owner;
 mod page_array;
 mod peer_mapping;
