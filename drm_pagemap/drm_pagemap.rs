@@ -49,6 +49,8 @@ pub mod gate;
 #[cfg(CONFIG_DRM = "y")]
 pub mod held_pages;
 #[cfg(CONFIG_DRM = "y")]
+pub mod owner_list;
+#[cfg(CONFIG_DRM = "y")]
 pub mod pagemap;
 #[cfg(CONFIG_DRM = "y")]
 pub mod pagemap_ops;
@@ -71,6 +73,11 @@ pub use crate::{
         DevmemPfns, //
     },
     held_pages::HeldPages,
+    owner_list::{
+        Endpoint,
+        OwnerList,
+        Peer, //
+    },
     pagemap::Pagemap,
     pagemap_ops::PagemapOps,
     registration::Registration, //

@@ -9,7 +9,6 @@ use crate::{
         Collected,
         LockedMm,
         PagemapOwner,
-        Pfn,
         Select,
         VmaRange, //
     },
@@ -33,7 +32,7 @@ use kernel::{
 /// It is a migration that is begun and never carried out.
 pub struct HeldPages<'a> {
     parts: KVec<Collected<'a>>,
-    start: Pfn,
+    start: usize,
     _pass: Pass<'a>,
 }
 
@@ -46,7 +45,7 @@ impl<'a> HeldPages<'a> {
         mm: &'a LockedMm<'_>,
         range: Range<usize>,
         owner: PagemapOwner,
-        start: Pfn,
+        frames: Range<usize>,
     ) -> Result<Self> {
         if range.is_empty() || (range.start | range.end) & !PAGE_MASK != 0 {
             return Err(EINVAL);
@@ -54,11 +53,17 @@ impl<'a> HeldPages<'a> {
 
         for _ in 0..Self::TRIES {
             if let Some(parts) = collect(mm, range.clone(), owner)? {
-                return Ok(Self {
+                let held = Self {
                     parts,
-                    start,
+                    start: frames.start,
                     _pass: pass,
-                });
+                };
+
+                return if held.are_within(&frames) {
+                    Ok(held)
+                } else {
+                    Err(EFAULT)
+                };
             }
             fsleep(Delta::from_millis(1));
         }
@@ -74,15 +79,24 @@ impl<'a> HeldPages<'a> {
             .all(|step| step.is_writable())
     }
 
-    /// The pages, as runs of bytes that are contiguous in device memory: offsets from the start of
-    /// the pagemap. In ascending order of virtual addresses.
+    /// Whether all are the device's own: its group may have other devices, with the same owner.
+    fn are_within(&self, frames: &Range<usize>) -> bool {
+        self.parts
+            .iter()
+            .flat_map(|part| part.steps())
+            .filter_map(|step| step.folio())
+            .all(|folio| frames.contains(&folio.pfn().as_usize()))
+    }
+
+    /// The pages, as runs of bytes that are contiguous in device memory: offsets from the start of the
+    /// pagemap. In ascending order of virtual addresses.
     pub fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut pages = self
             .parts
             .iter()
             .flat_map(|part| part.steps())
             .filter_map(|step| {
-                let page = step.folio()?.pfn().as_usize() - self.start.as_usize();
+                let page = step.folio()?.pfn().as_usize() - self.start;
                 let offset = (page as u64) << PAGE_SHIFT;
 
                 Some(offset..offset + ((step.nr_pages() as u64) << PAGE_SHIFT))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * The bodies of helpers.h. No logic here: each one is a single call.
+ * The bodies of helpers.h. No logic here: each one is a call or two.
  */
 
 #include <linux/completion.h>
@@ -21,6 +21,7 @@
 
 #include <drm/drm_device.h>
 #include <drm/drm_drv.h>
+#include <drm/drm_pagemap_util.h>
 
 #include "helpers.h"
 
@@ -216,4 +217,11 @@ void drm_pagemap_helper_cache_lookup_init(struct mutex *lookup_mutex)
 int drm_pagemap_helper_mutex_lock_interruptible(struct mutex *lock)
 {
 	return mutex_lock_interruptible(lock);
+}
+
+/* For Rust's lists; those of C drivers are initialized statically. */
+void drm_pagemap_helper_owner_list_init(struct drm_pagemap_owner_list *list)
+{
+	mutex_init(&list->lock);
+	INIT_LIST_HEAD(&list->peers);
 }

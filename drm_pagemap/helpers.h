@@ -15,6 +15,7 @@
 
 struct anon_vma;
 struct drm_device;
+struct drm_pagemap_owner_list;
 struct shrinker;
 
 struct page *drm_pagemap_helper_pfn_to_page(unsigned long pfn);
@@ -69,5 +70,6 @@ void drm_pagemap_helper_list_del_init(struct list_head *entry);
 struct shrinker *drm_pagemap_helper_shrinker_alloc(struct drm_device *drm);
 void drm_pagemap_helper_cache_lookup_init(struct mutex *lookup_mutex);
 int drm_pagemap_helper_mutex_lock_interruptible(struct mutex *lock);
+void drm_pagemap_helper_owner_list_init(struct drm_pagemap_owner_list *list);
 
 #endif

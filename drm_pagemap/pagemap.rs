@@ -145,6 +145,13 @@ impl<T: PagemapOps> Pagemap<T> {
     /// A reference on the pagemap as one in use, which holds the DRM device and the driver's
     /// module. May sleep.
     ///
+    /// This is what C drivers look a pagemap up in a [cache](crate::cache) for: one in use is found, one
+    /// whose last reference is just being dropped is waited for, one that nobody uses is brought back to life. A Rust
+    /// pagemap is the [`Registration`](crate::Registration)'s and is not freed when nobody uses it, so
+    /// there is nothing that a shrinker could free behind the driver's back. A driver that wants back
+    /// the RAM that describes its memory's pages drops the registration, and makes one again when it is asked
+    /// for device memory.
+    ///
     /// [`ENOMEM`]; [`ENODEV`]: the module is being unloaded.
     pub fn acquire(this: ArcBorrow<'_, Self>) -> Result<ARef<DrmPagemap>> {
         let base = this.base.get();
@@ -223,6 +230,13 @@ impl<T: PagemapOps> Pagemap<T> {
         Pfn::new(self.start_pfn.load(Relaxed))
     }
 
+    /// The frames of the device memory.
+    fn frames(&self) -> Range<usize> {
+        let start = self.start_pfn().as_usize();
+
+        start..start + self.nr_pages.load(Relaxed)
+    }
+
     /// Where a page of this device memory is, in bytes from its start; for what
     /// [`places`](Self::places) has [found](Place::Device).
     pub fn offset_of(&self, pfn: Pfn) -> u64 {
@@ -267,26 +281,25 @@ impl<T: PagemapOps> Pagemap<T> {
         mm: &'a LockedMm<'_>,
         range: Range<usize>,
     ) -> Result<HeldPages<'a>> {
-        HeldPages::new(
-            self.gate.enter()?,
-            mm,
-            range,
-            self.owner(),
-            self.start_pfn(),
-        )
+        HeldPages::new(self.gate.enter()?, mm, range, self.owner(), self.frames())
     }
 
     /// Calls `found` with the address (in bytes) and the place of each page of `range`; see
-    /// [`places`](crate::mm::places).
+    /// [`places`](crate::mm::places). Pages in the memory of another device of the same group count as
+    /// [not present](Place::None).
     pub fn places(
         &self,
         mm: &MmWithUser,
         range: Range<usize>,
-        found: impl FnMut(usize, Place) -> Result,
+        mut found: impl FnMut(usize, Place) -> Result,
     ) -> Result {
         let _pass = self.gate.enter()?;
+        let frames = self.frames();
 
-        crate::mm::places(mm, range, self.owner(), found)
+        crate::mm::places(mm, range, self.owner(), |addr, place| match place {
+            Place::Device(pfn) if !frames.contains(&pfn.as_usize()) => found(addr, Place::None),
+            place => found(addr, place),
+        })
     }
 }
 

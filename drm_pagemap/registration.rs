@@ -5,7 +5,14 @@
 use crate::{
     dev_ops,
     migrate::evict,
-    mm::ZoneDeviceRegion,
+    mm::{
+        PagemapOwner,
+        ZoneDeviceRegion, //
+    },
+    owner_list::{
+        Endpoint,
+        Peer, //
+    },
     pagemap::Pagemap,
     pagemap_ops::PagemapOps, //
 };
@@ -31,13 +38,15 @@ use kernel::{
 /// device doesn't answer any more, are waited for until their processes unmap them or end; a
 /// message in the log says so.
 pub struct Registration<T: PagemapOps> {
-    // Dropped in this order: the zone device is part of the pagemap.
+    // Dropped in this order: the zone device is part of the pagemap, and has the owner of the peer's group.
     region: ZoneDeviceRegion,
+    _peer: Option<KBox<dyn Send + Sync>>,
     pagemap: Arc<Pagemap<T>>,
 }
 
 impl<T: PagemapOps> Registration<T> {
-    /// Makes `size` bytes of device memory a pagemap, with the driver's `data`. May sleep.
+    /// Makes `size` bytes of device memory a pagemap, with the driver's `data`, that has nothing to do with
+    /// other devices. May sleep.
     ///
     /// `name` is for `/proc/iomem`. [`EINVAL`]: the size is 0, or no multiple of the page size.
     /// [`ENOMEM`], [`ERANGE`] and others: what the core says if there are no page frames for it.
@@ -51,15 +60,61 @@ impl<T: PagemapOps> Registration<T> {
         Error: From<E>,
     {
         let pagemap = Pagemap::new(drm, data)?;
-        let owner = Arc::as_ptr(&pagemap).cast_mut().cast();
-        // SAFETY: Zeroed memory in an `Arc` that we keep longer than the region. The operations are
-        // ours.
-        let region =
-            unsafe { ZoneDeviceRegion::new(pagemap.zone_ptr(), size, name, &dev_ops::OPS, owner)? };
+        let owner = PagemapOwner::from_raw(Arc::as_ptr(&pagemap).cast_mut().cast());
+
+        Self::register(pagemap, name, size, owner, None)
+    }
+
+    /// The same as a member of an interconnect group, in which it stays as long as its pages exist.
+    ///
+    /// Errors as [`new`](Self::new).
+    pub fn in_group<E, P: Endpoint>(
+        drm: &drm::Device<T::Driver>,
+        name: &'static CStr,
+        size: usize,
+        data: impl PinInit<T, E>,
+        peer: Peer<P>,
+    ) -> Result<Self>
+    where
+        Error: From<E>,
+    {
+        let pagemap = Pagemap::new(drm, data)?;
+        let owner = peer.owner();
+
+        Self::register(
+            pagemap,
+            name,
+            size,
+            owner,
+            Some(KBox::new(peer, GFP_KERNEL)?),
+        )
+    }
+
+    fn register(
+        pagemap: Arc<Pagemap<T>>,
+        name: &'static CStr,
+        size: usize,
+        owner: PagemapOwner,
+        peer: Option<KBox<dyn Send + Sync>>,
+    ) -> Result<Self> {
+        // SAFETY: Zeroed memory in an `Arc` that we keep longer than the region. The operations are ours.
+        let region = unsafe {
+            ZoneDeviceRegion::new(
+                pagemap.zone_ptr(),
+                size,
+                name,
+                &dev_ops::OPS,
+                owner.as_raw(),
+            )?
+        };
 
         // The region may be larger: the core rounds it up.
         pagemap.set_frames(region.start_pfn(), size >> PAGE_SHIFT);
-        Ok(Self { region, pagemap })
+        Ok(Self {
+            region,
+            _peer: peer,
+            pagemap,
+        })
     }
 
     /// The pagemap.

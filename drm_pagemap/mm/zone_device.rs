@@ -27,6 +27,10 @@ use kernel::{
 pub struct PagemapOwner(*mut c_void);
 
 impl PagemapOwner {
+    pub(crate) fn from_raw(owner: *mut c_void) -> Self {
+        Self(owner)
+    }
+
     pub(crate) fn as_raw(self) -> *mut c_void {
         self.0
     }
