@@ -84,7 +84,8 @@ Builds:
 Runs, in QEMU:
   run              the demo: a process's pages move through the emulated GPU
   test             everything: unit tests, KUnit, system tests, Debian's kernel
-  stock            the last of these alone: the module on Debian's own kernel
+  stock            the last of these alone: the module on Debian's own kernel, in
+                   C's place under Debian's xe.ko
   shell            a shell in the guest, with the modules loaded
 
 Checks:
