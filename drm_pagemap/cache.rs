@@ -256,11 +256,10 @@ impl Cache {
 
     /// What is in the cache.
     fn dpagemap<'a>(&'a self, idle: &'a IdleList) -> Option<&'a DrmPagemap> {
+        let cached = self.dpagemap.access(idle).as_ref()?;
+
         // SAFETY: By the type invariant; it is not destroyed before it was taken out, which takes the lock.
-        self.dpagemap
-            .access(idle)
-            .as_ref()
-            .map(|cached| unsafe { cached.0.as_ref() })
+        Some(unsafe { cached.0.as_ref() })
     }
 }
 

@@ -16,13 +16,13 @@
 #include <drm/drm_pagemap_util.h>
 
 #define STRUCT(type)						\
+do {								\
 	DEFINE(type##__SIZE, sizeof(struct type));		\
-	DEFINE(type##__ALIGN, __alignof__(struct type))
+	DEFINE(type##__ALIGN, __alignof__(struct type));	\
+} while (0)
 #define FIELD(type, field) DEFINE(type##__##field, offsetof(struct type, field))
 
-int main(void);
-
-int main(void)
+static void __used layout(void)
 {
 	STRUCT(drm_pagemap);
 	FIELD(drm_pagemap, ops);
@@ -98,6 +98,4 @@ int main(void)
 	STRUCT(shrink_control);
 	FIELD(shrink_control, nr_to_scan);
 	FIELD(shrink_control, nr_scanned);
-
-	return 0;
 }

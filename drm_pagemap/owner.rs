@@ -84,9 +84,10 @@ impl Peers {
 
         while let Some(first) = peers.next() {
             let group = owner_of(first);
-            // SAFETY: Promised by the caller.
-            let fits =
-                |peer: NonNull<_>| unsafe { has_interconnect(newcomer.as_ptr(), peer.as_ptr()) };
+            let fits = |peer: NonNull<_>| {
+                // SAFETY: Promised by the caller.
+                unsafe { has_interconnect(newcomer.as_ptr(), peer.as_ptr()) }
+            };
             let mut last = first;
             let mut all = fits(first);
 

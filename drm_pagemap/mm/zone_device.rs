@@ -66,7 +66,7 @@ impl ZoneDevice {
     #[inline]
     pub fn owner(&self) -> PagemapOwner {
         // SAFETY: Set before registration, constant since.
-        PagemapOwner(unsafe { (*self.as_raw()).owner })
+        PagemapOwner::from_raw(unsafe { (*self.as_raw()).owner })
     }
 
     /// Whether the frames `pfn` to `pfn + nr - 1` are all in one of its ranges.
