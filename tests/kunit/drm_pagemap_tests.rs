@@ -51,6 +51,8 @@ mod errors;
 
 mod registration;
 
+mod owner_list;
+
 mod concurrency;
 
 use kernel::{

@@ -38,10 +38,12 @@ use drm_pagemap::{
     Devmem,
     DevmemOps,
     DevmemPfns,
+    Endpoint,
     HeldPages,
     NewDevmem,
     Pagemap,
     PagemapOps,
+    Peer,
     Registration, //
 };
 use kernel::{
@@ -70,6 +72,9 @@ use kernel::{
         ArcBorrow, //
     },
 };
+
+/// What the device memory is called in `/proc/iomem`.
+const NAME: &CStr = c"drm_pagemap_kunit";
 
 /// The pages of device memory that a mock GPU has: 8 MiB.
 pub(crate) const VRAM_PAGES: usize = 2048;
@@ -225,6 +230,22 @@ impl Gpu {
 
     /// Makes one.
     pub(crate) fn with_pages(pages: usize) -> Result<Self> {
+        Self::registered(pages, |drm, memory| {
+            Registration::new(drm, NAME, pages << PAGE_SHIFT, Ok::<_, Error>(memory))
+        })
+    }
+
+    /// Makes one in an interconnect group.
+    pub(crate) fn in_group<E: Endpoint>(pages: usize, peer: Peer<E>) -> Result<Self> {
+        Self::registered(pages, |drm, memory| {
+            Registration::in_group(drm, NAME, pages << PAGE_SHIFT, Ok::<_, Error>(memory), peer)
+        })
+    }
+
+    fn registered(
+        pages: usize,
+        register: impl FnOnce(&drm::Device<Driver>, Memory) -> Result<Registration<Memory>>,
+    ) -> Result<Self> {
         static NUMBER: Atomic<usize> = Atomic::new(0);
 
         let name =
@@ -233,12 +254,7 @@ impl Gpu {
         let dma = DmaDevice::new(faux.as_ref().as_ref())?;
         let drm = UnregisteredDevice::<Driver>::new(faux.as_ref(), try_pin_init!(DriverData {}))?;
         let vram = Vram::new(dma.0, pages)?;
-        let registration = Registration::<Memory>::new(
-            &drm,
-            c"drm_pagemap_kunit",
-            pages << PAGE_SHIFT,
-            Ok::<_, Error>(Memory(vram.clone())),
-        )?;
+        let registration = register(&drm, Memory(vram.clone()))?;
 
         Ok(Self {
             handle: Handle {
