@@ -38,6 +38,7 @@ impl DeviceAddr {
     pub const ABSENT: Self = Self { addr: 0, meta: 0 };
 
     /// What C drivers return for "it can't be mapped"; `DMA_MAPPING_ERROR`.
+    #[cfg(CONFIG_DRM = "y")]
     pub(crate) const ERROR: Self = Self {
         addr: DmaAddress::MAX,
         meta: 0,

@@ -41,6 +41,8 @@ mod large;
 
 mod missing;
 
+mod peers;
+
 mod timeslice;
 
 mod dma;
@@ -48,6 +50,8 @@ mod dma;
 mod held_pages;
 
 mod errors;
+
+mod alloc_failures;
 
 mod registration;
 

@@ -4,7 +4,6 @@
 //! behind.
 
 use crate::{
-    ffi,
     gpu::{
         Gpu,
         Residency, //
@@ -14,7 +13,6 @@ use crate::{
         check_eq,
         check_err,
         suite,
-        Failure,
         Outcome,
         Test, //
     },
@@ -22,10 +20,7 @@ use crate::{
     vram::Layout, //
 };
 use drm_pagemap::migrate::Details;
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// The number of pages; a power of two.
 const PAGES: usize = 16;
@@ -277,132 +272,6 @@ fn fault_needs_no_populate(test: &mut Test, gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
-/// Calls `op` again and again; each time one allocation later fails, until none does, or the
-/// `most`th did.
-fn each_allocation_fails(
-    most: u32,
-    mut op: impl FnMut(&mut dyn FnMut(bool)) -> Outcome,
-) -> Outcome {
-    // SAFETY: No requirements.
-    if !unsafe { ffi::drm_pagemap_kunit_can_fail_alloc() } {
-        return Err(Failure::skip(fmt!(
-            "no fault injection, or not set up: see tests/kunit/helpers.c"
-        )));
-    }
-    for nth in 1..=most {
-        let mut reached = false;
-
-        // `op` arms it just before, and disarms it right after what shall be tried.
-        op(&mut |arm| {
-            // SAFETY: No requirements.
-            unsafe {
-                if !arm {
-                    reached = ffi::drm_pagemap_kunit_fail_left() == 0;
-                }
-                ffi::drm_pagemap_kunit_fail_nth(if arm { nth } else { 0 });
-            }
-        })?;
-        if !reached {
-            check!(nth > 1);
-            return Ok(());
-        }
-    }
-    check!(most < ALL);
-    Ok(())
-}
-
-/// More than any path makes.
-const ALL: u32 = 5000;
-
-fn alloc_new(_test: &mut Test, gpu: &Gpu) -> Outcome {
-    each_allocation_fails(ALL, |injection| {
-        injection(true);
-        let result = gpu.alloc(PAGES);
-        injection(false);
-
-        if let Some(err) = result.err() {
-            check_eq!(err, ENOMEM);
-        }
-        gpu.check_idle()
-    })
-}
-
-fn alloc_to_devmem(test: &mut Test, gpu: &Gpu) -> Outcome {
-    each_allocation_fails(ALL, |injection| {
-        let memory = mixture(6)?;
-
-        injection(true);
-        let result = gpu.migrate(test.mm(), memory.range());
-        injection(false);
-
-        match result.err() {
-            None => gpu.check_in_device(test.mm(), &memory)?,
-            // The core does not say why it left a page where it was.
-            Some(err) => check!(err == ENOMEM || err == EBUSY),
-        }
-        verify_mixture(&memory, 6)?;
-        memory.unmap()?;
-        gpu.check_idle()
-    })
-}
-
-fn alloc_evict(test: &mut Test, gpu: &Gpu) -> Outcome {
-    each_allocation_fails(ALL, |injection| {
-        let memory = mixture(6)?;
-        let devmem = gpu.migrate(test.mm(), memory.range())?;
-
-        injection(true);
-        let (moved, result) = devmem.evict_to_ram();
-        injection(false);
-
-        // One failure is what the three tries are for.
-        result?;
-        check_eq!(moved, PAGES);
-        drop(devmem);
-        verify_mixture(&memory, 6)?;
-        memory.unmap()?;
-        gpu.check_idle()
-    })
-}
-
-fn alloc_fault(test: &mut Test, gpu: &Gpu) -> Outcome {
-    each_allocation_fails(ALL, |injection| {
-        let memory = mixture(6)?;
-
-        gpu.migrate(test.mm(), memory.range())?;
-        injection(true);
-        let result = memory.touch(5);
-        injection(false);
-
-        if let Err(err) = result {
-            check_eq!(err, EFAULT);
-        }
-        verify_mixture(&memory, 6)?;
-        memory.unmap()?;
-        gpu.check_idle()
-    })
-}
-
-/// The first allocations: the pagemap, the core's resource for it, and what a debug kernel has to
-/// note about them, which it can do without. Of later ones the core complains in the log.
-fn alloc_register(_test: &mut Test, gpu: &Gpu) -> Outcome {
-    let mut failed = 0;
-
-    each_allocation_fails(4, |injection| {
-        injection(true);
-        let result = gpu.register_again(64 * PAGE_SIZE);
-        injection(false);
-
-        if let Some(err) = result.err() {
-            failed += 1;
-            check_eq!(err, ENOMEM);
-        }
-        Ok(())
-    })?;
-    check!(failed >= 2);
-    Ok(())
-}
-
 suite!(
     drm_pagemap_errors,
     crate::harness::with_gpu,
@@ -416,10 +285,5 @@ suite!(
         fault_copy,
         fault_dma,
         fault_needs_no_populate,
-        alloc_new,
-        alloc_to_devmem,
-        alloc_evict,
-        alloc_fault,
-        alloc_register,
     ]
 );

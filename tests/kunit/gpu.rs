@@ -27,6 +27,7 @@ use core::{
 use drm_pagemap::{
     migrate::Details,
     mm::{
+        DmaDirection,
         Folio,
         LockedMm,
         Pfn,
@@ -35,6 +36,7 @@ use drm_pagemap::{
     queue,
     zdd::Zdd,
     Copies,
+    DeviceAddr,
     Devmem,
     DevmemOps,
     DevmemPfns,
@@ -145,6 +147,20 @@ impl PagemapOps for Memory {
             &Details::with_timeslice_ms(timeslice_ms),
         )?;
         Ok(())
+    }
+
+    fn device_map(
+        pagemap: &Pagemap<Self>,
+        _dev: &device::Device,
+        offset: u64,
+        order: u32,
+        dir: DmaDirection,
+    ) -> Result<DeviceAddr> {
+        pagemap.0.map(offset, order, dir)
+    }
+
+    fn device_unmap(pagemap: &Pagemap<Self>, _dev: &device::Device, addr: &DeviceAddr) {
+        pagemap.0.unmap(addr);
     }
 }
 

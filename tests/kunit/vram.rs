@@ -10,8 +10,10 @@ use crate::{
     },
 };
 use drm_pagemap::{
+    mm::DmaDirection,
     Copies,
-    CopyRun, //
+    CopyRun,
+    DeviceAddr, //
 };
 use kernel::{
     bindings, new_mutex,
@@ -117,6 +119,10 @@ pub(crate) struct Vram {
     /// Copies to device memory, and to RAM. An error comes after the first run was copied.
     pub(crate) copy_to_devmem: Hook,
     pub(crate) copy_to_ram: Hook,
+    /// Giving another device access to some of it.
+    pub(crate) device_map: Hook,
+    /// How many such accesses there are.
+    pub(crate) mapped: Atomic<usize>,
     /// Copies to RAM of more pages than this fail with [`EIO`].
     pub(crate) most_to_ram: Atomic<usize>,
     /// Allocations name this many pages less than they have.
@@ -150,6 +156,8 @@ impl Vram {
                 populate: Hook::new(),
                 copy_to_devmem: Hook::new(),
                 copy_to_ram: Hook::new(),
+                device_map: Hook::new(),
+                mapped: Atomic::new(0),
                 most_to_ram: Atomic::new(usize::MAX),
                 too_few_pfns: Atomic::new(0),
                 counts: Counts {
@@ -305,17 +313,42 @@ impl Vram {
                 return Err(EIO);
             }
             left -= pages;
-            // SAFETY: RAM that was mapped for us to write; in bounds of device memory.
-            unsafe {
-                core::ptr::copy_nonoverlapping(
-                    vram,
-                    ffi::drm_pagemap_kunit_dma_to_virt(self.dev, run.addr.ok_or(EINVAL)?),
-                    run.len as usize,
-                )
+            let addr = run.addr.ok_or(EINVAL)?;
+            let to = match run.protocol {
+                // SAFETY: RAM that was mapped for us to write.
+                0 => unsafe { ffi::drm_pagemap_kunit_dma_to_virt(self.dev, addr) },
+                DeviceAddr::INTERCONNECT => core::ptr::with_exposed_provenance_mut(addr as usize),
+                _ => return Err(EINVAL),
             };
+            // SAFETY: In bounds of device memory, and of what was mapped for us to write.
+            unsafe { core::ptr::copy_nonoverlapping(vram, to, run.len as usize) };
             self.counts.copied_out.fetch_add(run.len, Relaxed);
             Ok(())
         })
+    }
+
+    /// The operation that gives a device access: the address of its bytes is as good as any.
+    pub(crate) fn map(&self, offset: u64, order: u32, dir: DmaDirection) -> Result<DeviceAddr> {
+        self.device_map.call()?;
+        if offset + ((PAGE_SIZE as u64) << order) > self.len as u64 {
+            return Err(ERANGE);
+        }
+        self.mapped.fetch_add(1, Relaxed);
+
+        let addr = self.bytes.wrapping_add(offset as usize).expose_provenance();
+        Ok(DeviceAddr::device(
+            addr as u64,
+            DeviceAddr::INTERCONNECT,
+            order,
+            dir,
+        ))
+    }
+
+    /// Ends an access.
+    pub(crate) fn unmap(&self, addr: &DeviceAddr) {
+        if addr.protocol() == DeviceAddr::INTERCONNECT {
+            self.mapped.fetch_sub(1, Relaxed);
+        }
     }
 
     /// The runs of the last copy, which is then forgotten.
@@ -352,6 +385,7 @@ impl Vram {
     pub(crate) fn check_idle(&self) -> Outcome {
         check_eq!(self.live(), 0);
         check_eq!(self.nr_used(), 0);
+        check_eq!(self.mapped.load(Relaxed), 0);
         check_eq!(
             self.counts.released.load(Relaxed),
             self.counts.made.load(Relaxed)
