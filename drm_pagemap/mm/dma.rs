@@ -28,6 +28,8 @@ pub enum DmaDirection {
     ToDevice,
     /// The device writes RAM.
     FromDevice,
+    /// Both: not for a migration, but for who maps memory for a device's page tables.
+    Both,
 }
 
 impl DmaDirection {
@@ -37,13 +39,14 @@ impl DmaDirection {
         match self {
             Self::ToDevice => bindings::dma_data_direction::DMA_TO_DEVICE,
             Self::FromDevice => bindings::dma_data_direction::DMA_FROM_DEVICE,
+            Self::Both => bindings::dma_data_direction::DMA_BIDIRECTIONAL,
         }
     }
 
-    /// The direction that C means by `dir`. [`EINVAL`]: both, or none.
+    /// The direction that C means by `dir`. [`EINVAL`]: none.
     #[cfg(CONFIG_DRM = "y")]
     pub(crate) fn from_raw(dir: bindings::dma_data_direction) -> Result<Self> {
-        [Self::ToDevice, Self::FromDevice]
+        [Self::ToDevice, Self::FromDevice, Self::Both]
             .into_iter()
             .find(|this| this.as_raw().0 == dir.0)
             .ok_or(EINVAL)
