@@ -230,7 +230,7 @@ static void report(size_t number, const char *name, enum verdict verdict, uint64
 static bool selected(const char *name, int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++)
-		if (strstr(name, argv[i]))
+		if (argv[i][0] == '=' ? !strcmp(name, argv[i] + 1) : !!strstr(name, argv[i]))
 			return true;
 	return argc <= 1;
 }

@@ -31,7 +31,7 @@ struct ktap_suite {
 
 /*
  * Command line: nothing runs all tests, else those whose name contains one of
- * the arguments; --list names them. Returns the exit status: 0 if no test failed.
+ * the arguments, or is it, for an argument that is =NAME; --list names them. Returns the exit status: 0 if no test failed.
  */
 int ktap_main(const struct ktap_suite *suite, int argc, char **argv);
 
