@@ -6,7 +6,7 @@
 
 # These are for us and not for the makes that we start.
 MAKEOVERRIDES :=
-export V KUNIT_FILTER SYSTEM_FILTER CLIPPY INSTALL_MOD_PATH
+export V KUNIT_FILTER SYSTEM_FILTER CLIENT_FILTER CLIPPY INSTALL_MOD_PATH
 export DRM_PAGEMAP_SIZE := $(SIZE)
 export DRM_PAGEMAP_VRAM := $(VRAM)
 export DRM_PAGEMAP_CPUS := $(CPUS)
@@ -52,6 +52,11 @@ test:
 stock:
 	@scripts/run-tests stock
 
+# The table of Documentation/, from a run of the conformance suite on both providers.
+comparison:
+	@CLIENT_FILTER= scripts/run-tests client
+	@cp "$$(scripts/where client/$(kernel))/c-comparison.md" Documentation/c-comparison.md
+
 rustfmt:
 	@scripts/format
 
@@ -84,6 +89,8 @@ Builds:
 Runs, in QEMU:
   run              the demo: a process's pages move through the emulated GPU
   test             everything: unit tests, KUnit, system tests, Debian's kernel
+  comparison       the conformance suite, on the kernel's own drm_pagemap and on
+                   ours; writes Documentation/c-comparison.md
   stock            the last of these alone: the module on Debian's own kernel, in
                    C's place under Debian's xe.ko
   shell            a shell in the guest, with the modules loaded
@@ -99,8 +106,9 @@ Variables:
   SIZE=64M         of the demo's buffer
   VRAM=256M        of the emulated GPU
   CPUS=2           of the guest
-  PARTS="..."      of the tests: device kunit system dma stock
+  PARTS="..."      of the tests: device kunit system client dma stock
   KUNIT_FILTER=G   only KUnit tests that match this glob
+  CLIENT_FILTER=G  only cases of the conformance suite that match this glob
   SYSTEM_FILTER=G  only programs of tests/system that match this glob
   scripts/README has more.
 endef
@@ -109,5 +117,5 @@ export help_text
 help:
 	@echo "$$help_text"
 
-.PHONY: modules modules_install clean rust-analyzer run shell test stock rustfmt rustfmtcheck \
+.PHONY: modules modules_install clean rust-analyzer run shell test comparison stock rustfmt rustfmtcheck \
 	clippy checkpatch shellcheck toolbox distclean help
