@@ -31,7 +31,13 @@ use kernel::{
         PAGE_SIZE, //
     },
     prelude::*,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        }, //
+    },
     time::msecs_to_jiffies, //
 };
 
@@ -48,17 +54,26 @@ pub enum VmFault {
     Sigbus,
 }
 
+impl VmFault {
+    fn after(waited: Waited) -> Self {
+        match waited {
+            Waited::LockDropped => Self::Retry,
+            Waited::NotAtAll => Self::Done,
+        }
+    }
+}
+
 /// The longest that a fault waits for the end of a time slice before the core may look at signals, in
 /// milliseconds.
 const WAIT_MS: u32 = 20;
 
 /// Brings home the page that a CPU wants, and with it its allocation as far as it is mapped here.
 ///
-/// Within the allocation's time slice nothing moves, and the CPU waits, as far as the fault allows that;
-/// for a while, then it faults again. If the allocation can't be brought home whole, the folio that is
-/// wanted still is, so that no process is killed for the sake of a neighbour; if there is no RAM for a
-/// large one, it comes home page by page, which takes the CPU another fault. Called under the mmap lock,
-/// with the page locked. May sleep.
+/// Within the allocation's time slice nothing moves, and the CPU waits, as far as the fault allows
+/// that; for a while, then it faults again. So it does when somebody else is at the page. If the
+/// allocation can't be brought home whole, the folio that is wanted still is, so that no process is
+/// killed for the sake of a neighbour; if there is no RAM for a large one, it comes home page by page,
+/// which takes the CPU another fault. Called under the mmap lock, with the page locked. May sleep.
 pub(crate) fn to_ram(fault: Fault<'_>) -> VmFault {
     let Some(zdd) = Zdd::of_folio(fault.folio()) else {
         return VmFault::Sigbus;
@@ -66,26 +81,46 @@ pub(crate) fn to_ram(fault: Fault<'_>) -> VmFault {
 
     if zdd.devmem().in_timeslice() {
         let zdd: ARef<Zdd> = zdd.into();
-        let waited = fault.wait_while(msecs_to_jiffies(WAIT_MS), || zdd.devmem().in_timeslice());
 
-        return match waited {
-            Waited::LockDropped => VmFault::Retry,
-            Waited::NotAtAll => VmFault::Done,
-        };
+        return VmFault::after(fault.wait_while(msecs_to_jiffies(WAIT_MS), || {
+            zdd.devmem().in_timeslice() //
+        }));
     }
 
     match bring_folio_home(&fault, zdd) {
-        Ok(()) => VmFault::Done,
+        Ok(true) => VmFault::Done,
+        Ok(false) => back_off(fault),
         Err(err) if err == ENOMEM => VmFault::OutOfMemory,
         Err(_) => VmFault::Sigbus,
     }
 }
 
-fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd) -> Result {
+/// Lets somebody else get on who is at the page that is wanted.
+///
+/// At first the CPU just faults again. If that doesn't help, it sleeps for a jiffy: a page may be
+/// held for long. While it sleeps it keeps a reference on the page itself, with which nobody gets the
+/// page home; so only one task does, of all that want this page, and the others keep trying.
+fn back_off(fault: Fault<'_>) -> VmFault {
+    static ASLEEP: [Atomic<bool>; 64] = [const { Atomic::new(false) }; 64];
+
+    let asleep = &ASLEEP[fault.folio().pfn().as_usize() % ASLEEP.len()];
+
+    if !fault.was_tried() {
+        return VmFault::after(fault.wait_while(0, || false));
+    }
+    if asleep.xchg(true, Relaxed) {
+        return VmFault::Done;
+    }
+    let waited = fault.wait_while(1, || true);
+    asleep.store(false, Relaxed);
+    VmFault::after(waited)
+}
+
+/// Returns whether that has got anywhere. If not, somebody else is at the page.
+fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd) -> Result<bool> {
     let owner = zdd.dpagemap().zone_device().owner();
     if !fault.is_first_page() && !split(fault, owner)? {
-        // Somebody else is at the folio: the CPU faults again if it must.
-        return Ok(());
+        return Ok(false);
     }
 
     let all = window(fault, zdd.devmem().size());
@@ -96,9 +131,9 @@ fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd) -> Result {
         result = migrate(fault, zdd, owner, wanted.clone());
     }
     if result?.large.contains(&fault.folio().pfn()) {
-        map_by_pages(fault, zdd, owner, wanted)?;
+        return map_by_pages(fault, zdd, owner, wanted);
     }
-    Ok(())
+    Ok(Zdd::is_retired(fault.folio()))
 }
 
 /// Splits the large folio in the middle of which the page is that is wanted, and returns whether that
@@ -162,7 +197,13 @@ fn migrate(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<usize
 }
 
 /// Has the large folio that is wanted mapped page by page, so that the next fault can split it.
-fn map_by_pages(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<usize>) -> Result {
+/// Returns whether that has got anywhere.
+fn map_by_pages(
+    fault: &Fault<'_>,
+    zdd: &Zdd,
+    owner: PagemapOwner,
+    range: Range<usize>,
+) -> Result<bool> {
     let range = VmaRange::new(fault.vma(), range)?;
     let pages = collect(fault, owner, &range)?;
     let Some(index) = pages
@@ -174,7 +215,7 @@ fn map_by_pages(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<
         })
         .map(|step| step.index)
     else {
-        return Ok(());
+        return Ok(false);
     };
 
     let at = range.start() + index * PAGE_SIZE;
@@ -194,5 +235,5 @@ fn map_by_pages(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<
     drop(dma);
 
     retire_sources(&pages.map_by_pages(index, head)?);
-    Ok(())
+    Ok(true)
 }

@@ -78,6 +78,12 @@ impl Fault<'_> {
         unsafe { (*self.vmf).page }
     }
 
+    /// Whether the core comes back with it, after it was [waited for](Self::wait_while).
+    pub fn was_tried(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { (*self.vmf).flags & bindings::fault_flag_FAULT_FLAG_TRIED != 0 }
+    }
+
     /// Waits as long as `busy` says so, but no longer than `jiffies`, nor once the task is to be killed.
     /// It is asked every jiffy.
     ///

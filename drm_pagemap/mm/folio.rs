@@ -303,8 +303,9 @@ pub struct LockedFolio(NonNull<bindings::folio>);
 impl LockedFolio {
     /// Allocates one folio of RAM for user memory, locked, contents undefined.
     ///
-    /// May sleep. [`ENOMEM`] if there is none; for orders above 0 without trying very hard, and
-    /// without a warning in the log, as there are smaller ones.
+    /// May sleep. [`ENOMEM`] if there is none; for orders above 0 without reclaiming memory for it,
+    /// whatever the policy for huge pages is (modules can't read that), and without a warning in
+    /// the log, as there are smaller ones.
     pub fn new_ram(policy: RamPolicy<'_>, order: u32) -> Result<Self> {
         let gfp = if order > 0 {
             bindings::GFP_RAM_FOLIO_LARGE

@@ -105,7 +105,8 @@ static void fault_fragmented(void)
 		 stats(gpu).copies_out, stats(gpu).bytes_out / 1024);
 	check(got == TOUCHED, "a reader %s", touch_name(got));
 	verify(at, HUGE);
-	check(stats(gpu).bytes_out <= HUGE, "%llu bytes copied", stats(gpu).bytes_out);
+	/* One page more is fair: the way to a split may be to try and migrate one page. */
+	check(stats(gpu).bytes_out <= HUGE + PAGE, "%llu bytes copied", stats(gpu).bytes_out);
 }
 
 /* --- 5: an mm that is gone ------------------------------------------------- */

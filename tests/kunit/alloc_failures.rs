@@ -197,8 +197,8 @@ fn missing(test: &mut Test, gpu: &Gpu) -> Outcome {
             )
         });
 
-        match result {
-            Ok((_, outcome)) => check_eq!(outcome.resident, 4),
+        match result.map(|(_, outcome)| outcome) {
+            Ok(outcome) => check_eq!(outcome.resident, 4),
             Err(err) => check_eq!(err, ENOMEM),
         }
         check!(!first.is_detached());
@@ -298,7 +298,7 @@ fn populate_mm(test: &mut Test, gpu: &Gpu) -> Outcome {
 /// The device goes away: what does not move at the first try does later.
 fn unregister(test: &mut Test, _gpu: &Gpu) -> Outcome {
     each_fails("unregister", ALL, |injection| {
-        let mut gpu = Gpu::new()?;
+        let mut gpu = Gpu::with_pages(2 * PAGES)?;
         let memory = Kind::Mixture.map()?;
 
         gpu.migrate(test.mm(), memory.range())?;

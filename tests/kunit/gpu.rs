@@ -139,13 +139,10 @@ impl PagemapOps for Memory {
         range: Range<usize>,
         timeslice_ms: usize,
     ) -> Result {
-        let pages = Pages::new(&pagemap.0, range.len() >> PAGE_SHIFT, Layout::Contiguous)?;
+        let pages = range.len() >> PAGE_SHIFT;
+        let devmem = new_devmem(pagemap, &pagemap.0, pages, Layout::Contiguous)?;
 
-        NewDevmem::<Pages>::new(pagemap, range.len(), Ok::<_, Error>(pages))?.migrate_to_devmem(
-            mm,
-            range,
-            &Details::with_timeslice_ms(timeslice_ms),
-        )?;
+        devmem.migrate_to_devmem(mm, range, &Details::with_timeslice_ms(timeslice_ms))?;
         Ok(())
     }
 
@@ -162,6 +159,22 @@ impl PagemapOps for Memory {
     fn device_unmap(pagemap: &Pagemap<Self>, _dev: &device::Device, addr: &DeviceAddr) {
         pagemap.0.unmap(addr);
     }
+}
+
+/// Makes an allocation of `vram`, which is `pagemap`'s.
+fn new_devmem(
+    pagemap: ArcBorrow<'_, Pagemap<Memory>>,
+    vram: &Arc<Vram>,
+    pages: usize,
+    layout: Layout,
+) -> Result<NewDevmem<Pages>> {
+    let memory = Pages::new(vram, pages, layout)?;
+
+    // If the allocation can't be made, this was not one.
+    NewDevmem::new(pagemap, pages << PAGE_SHIFT, Ok::<_, Error>(memory)).inspect_err(|_| {
+        vram.counts.made.fetch_sub(1, Relaxed);
+        vram.counts.dropped.fetch_sub(1, Relaxed);
+    })
 }
 
 impl DevmemOps for Pages {
@@ -458,14 +471,7 @@ impl Handle {
 
     /// Makes an allocation whose pages are in the order that `layout` says.
     pub(crate) fn alloc_as(&self, pages: usize, layout: Layout) -> Result<NewDevmem<Pages>> {
-        // If the allocation can't be made, this was not one.
-        let memory = Pages::new(&self.vram, pages, layout)?;
-
-        NewDevmem::<Pages>::new(self.pagemap(), pages << PAGE_SHIFT, Ok::<_, Error>(memory))
-            .inspect_err(|_| {
-                self.vram.counts.made.fetch_sub(1, Relaxed);
-                self.vram.counts.dropped.fetch_sub(1, Relaxed);
-            })
+        new_devmem(self.pagemap(), &self.vram, pages, layout)
     }
 
     /// Migrates `range` to a new allocation.

@@ -290,7 +290,7 @@ struct drm_pagemap_kunit_shards *drm_pagemap_kunit_shatter(void)
 	if (!shards)
 		return NULL;
 
-	/* As hard as the layer tries, and once more where that gave up too early. */
+	/* Harder than the layer tries, and once more where that gave up too early. */
 	for (int tries = 0; tries < 3; tries++) {
 		while ((page = alloc_pages((GFP_TRANSHUGE | __GFP_NORETRY) & ~__GFP_COMP,
 					   order))) {
