@@ -26,7 +26,7 @@
 	unsigned long __end = jiffies + 5 * HZ;				\
 									\
 	while (!(cond) && time_before(jiffies, __end))			\
-		msleep(1);						\
+		usleep_range(1000, 2000);					\
 	(cond);								\
 })
 

@@ -387,7 +387,7 @@ void drm_pagemap_kunit_addr_encode(u64 addr, unsigned int order, int dir,
 
 bool drm_pagemap_kunit_may_sleep(void)
 {
-	return !in_atomic() && !irqs_disabled() && !rcu_preempt_depth();
+	return preemptible() && !rcu_preempt_depth();
 }
 
 u64 drm_pagemap_kunit_jiffies(void)

@@ -152,7 +152,7 @@ static bool all_free(struct kunit *test)
 	while (get_info(test).vram_free != gpu->free) {
 		if (time_after(jiffies, end))
 			return false;
-		msleep(1);
+		usleep_range(1000, 2000);
 	}
 	return true;
 }

@@ -4,7 +4,6 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -170,7 +169,7 @@ static void unbind_with_shared_pages(void)
 }
 
 /* How many workers have the device open by themselves; shared with them. */
-static atomic_uint *opened;
+static _Atomic unsigned int *opened;
 
 static void works_until_gone(void *arg)
 {
