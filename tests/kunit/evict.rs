@@ -22,7 +22,10 @@ use drm_pagemap::{
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
-    sync::atomic::Relaxed,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
     time::{
         delay::fsleep,
         Delta, //
@@ -355,14 +358,58 @@ fn cpu_waits_for_slice(test: &mut Test, gpu: &Gpu) -> Outcome {
 
         fsleep(Delta::from_millis(2));
         let (_, result) = devmem.evict_to_ram();
-        // That has ended the wait, even if it failed.
-        thread.join()?;
+
+        if result.is_err() {
+            // Else the wait might have no end, and this would hang instead of failing.
+            memory.unmap()?;
+        }
+        let joined = thread.join();
+
         result?;
+        joined?;
         check!(devmem.is_detached());
         memory.verify(round)?;
         memory.unmap()?;
     }
     Ok(())
+}
+
+/// An eviction ends the slice, even if the pages stay: then CPUs bring them home.
+fn ends_slice(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = UserMemory::filled(6, 1)?;
+    let touched = Atomic::new(false);
+    let devmem = gpu.migrate_as(
+        test.mm(),
+        memory.range(),
+        crate::vram::Layout::Contiguous,
+        &Details::with_timeslice_ms(1_000_000),
+    )?;
+
+    gpu.vram().copy_to_ram.fail(1, TRIES, EIO);
+    check_err!(devmem.evict_to_ram().1, EIO);
+
+    let thread = Thread::start(|_| {
+        memory.touch(3)?;
+        touched.store(true, Relaxed);
+        Ok(())
+    })?;
+    for _ in 0..500 {
+        if touched.load(Relaxed) {
+            break;
+        }
+        fsleep(Delta::from_millis(10));
+    }
+    let in_time = touched.load(Relaxed);
+
+    if !in_time {
+        // Else it would wait for the slice's end.
+        memory.unmap()?;
+    }
+    let joined = thread.join();
+
+    check!(in_time);
+    joined?;
+    memory.verify(1)
 }
 
 suite!(
@@ -386,5 +433,6 @@ suite!(
         memory_is_reused,
         at_the_same_time,
         cpu_waits_for_slice,
+        ends_slice,
     ]
 );
