@@ -8,7 +8,6 @@ use crate::{
         check,
         check_eq,
         suite,
-        Failure,
         Outcome,
         Test, //
     },
@@ -123,11 +122,7 @@ fn copies(test: &mut Test, gpu: &Gpu) -> Outcome {
 fn huge_page(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = UserMemory::map_aligned(HUGE / PAGE_SIZE)?;
 
-    memory.want_huge()?;
-    memory.fill(1)?;
-    if !memory.is_huge()? {
-        return Err(Failure::skip(fmt!("the kernel had no huge page to give")));
-    }
+    memory.fill_huge(1)?;
     let devmem = gpu.migrate(test.mm(), memory.range())?;
     let runs = gpu.vram().take_last_copy();
 

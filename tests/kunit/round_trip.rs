@@ -183,14 +183,14 @@ fn over_2m_evict(test: &mut Test, gpu: &Gpu) -> Outcome {
 fn huge_page_fault(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = UserMemory::map_aligned(HUGE_PAGES)?;
 
-    memory.want_huge()?;
+    memory.fill_huge(7)?;
     round_trip(test, gpu, memory, Layout::Contiguous, Home::Fault)
 }
 
 fn huge_page_evict(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = UserMemory::map_aligned(HUGE_PAGES)?;
 
-    memory.want_huge()?;
+    memory.fill_huge(7)?;
     round_trip(test, gpu, memory, Layout::Contiguous, Home::Evict)
 }
 

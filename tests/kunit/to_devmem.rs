@@ -45,8 +45,7 @@ fn part_of_huge_page(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = UserMemory::map_aligned(HUGE_PAGES)?;
     let part = memory.part(17..210);
 
-    memory.want_huge()?;
-    memory.fill(7)?;
+    memory.fill_huge(7)?;
     gpu.migrate(test.mm(), part.range())?;
     gpu.check_in_device(test.mm(), &part)?;
     gpu.check_in_ram(test.mm(), &memory.part(0..17))?;

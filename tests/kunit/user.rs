@@ -139,6 +139,17 @@ impl UserMemory {
         to_result(unsafe { ffi::drm_pagemap_kunit_want_huge(self.start) })
     }
 
+    /// Gets huge pages, and [fills](Self::fill) them with the pattern of `seed`. If the kernel has
+    /// none to give, the test is skipped.
+    pub(crate) fn fill_huge(&self, seed: u64) -> Outcome {
+        self.want_huge()?;
+        self.fill(seed)?;
+        if !self.is_huge()? {
+            return Err(Failure::skip(fmt!("the kernel had no huge page to give")));
+        }
+        Ok(())
+    }
+
     /// Whether the first page is a part of a larger one, in RAM.
     pub(crate) fn is_huge(&self) -> Result<bool> {
         let mut page = core::ptr::null_mut();
