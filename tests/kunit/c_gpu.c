@@ -150,7 +150,9 @@ static int c_populate_mm(struct drm_pagemap *dpagemap, unsigned long start,
 	};
 	struct c_alloc *alloc;
 
-	mmap_assert_locked(mm);
+	/* Not all kernels check mmap_assert_locked(). */
+	if (!rwsem_is_locked(&mm->mmap_lock))
+		return -ENOLCK;
 	if (gpu->populate_ret)
 		return gpu->populate_ret;
 	alloc = c_alloc(gpu, (end - start) >> PAGE_SHIFT);

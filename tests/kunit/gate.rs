@@ -91,7 +91,8 @@ fn under_load(_test: &mut Test) -> Outcome {
     let body = |_: &kernel::mm::MmWithUser| {
         while let Ok(pass) = gate.enter() {
             inside.fetch_add(1, Full);
-            kernel::task::might_sleep();
+            // Long enough to be met by who closes it.
+            fsleep(Delta::from_micros(500));
             inside.fetch_sub(1, Full);
             drop(pass);
             fsleep(Delta::from_micros(10));

@@ -25,7 +25,10 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     sync::{
-        atomic::Relaxed,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc, //
     },
     time::{
@@ -142,9 +145,11 @@ fn waits_for_allocation(test: &mut Test) -> Outcome {
     let mut gpu = Gpu::new()?;
     let memory = UserMemory::filled(2, 1)?;
     let devmem = gpu.alloc(2)?;
+    let let_go = Atomic::new(false);
 
-    let thread = Thread::start(move |mm| {
+    let thread = Thread::start(|mm| {
         fsleep(A_WHILE);
+        let_go.store(true, Relaxed);
         check_err!(
             devmem.migrate_to_devmem(&LockedMm::read(mm), memory.range(), &Details::default()),
             ENODEV
@@ -152,8 +157,11 @@ fn waits_for_allocation(test: &mut Test) -> Outcome {
         Ok(())
     })?;
     gpu.unregister();
-    check_eq!(gpu.vram().live(), 0);
+    let (waited, live) = (let_go.load(Relaxed), gpu.vram().live());
+
     thread.join()?;
+    check!(waited);
+    check_eq!(live, 0);
     test.end_mm();
     gpu.finish()
 }
@@ -165,14 +173,19 @@ fn waits_for_page(test: &mut Test) -> Outcome {
 
     gpu.migrate(test.mm(), memory.range())?;
     let held = gpu.hold_page(test.mm(), memory.addr(2))?;
-    let thread = Thread::start(move |_| {
+    let let_go = Atomic::new(false);
+    let thread = Thread::start(|_| {
         fsleep(A_WHILE);
+        let_go.store(true, Relaxed);
         drop(held);
         Ok(())
     })?;
 
     gpu.unregister();
+    let waited = let_go.load(Relaxed);
+
     thread.join()?;
+    check!(waited);
     memory.verify(1)?;
     gpu.finish()
 }
@@ -197,18 +210,20 @@ fn waits_for_process(test: &mut Test) -> Outcome {
 
     gpu.migrate(test.mm(), memory.range())?;
     gpu.vram().copy_to_ram.fail_always(EIO);
-    let thread = Thread::start(move |_| {
+    let let_go = Atomic::new(false);
+    let thread = Thread::start(|_| {
         fsleep(A_WHILE);
+        let_go.store(true, Relaxed);
         memory.unmap()?;
         Ok(())
     })?;
 
     gpu.unregister();
+    let waited = let_go.load(Relaxed);
+
     thread.join()?;
-    check_eq!(
-        gpu.vram().counts.copied_out.load(Relaxed) % PAGE_SIZE as u64,
-        0
-    );
+    check!(waited);
+    check!(gpu.vram().copy_to_ram.calls() > 0);
     gpu.finish()
 }
 

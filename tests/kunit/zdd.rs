@@ -257,12 +257,12 @@ fn split_shares_it(test: &mut Test, gpu: &Gpu) -> Outcome {
         drop(old);
         let early = from.released();
 
-        if early == 0 {
-            drop(new);
-        } else {
-            // Its data is gone.
-            core::mem::forget(new);
+        if early != 0 {
+            // The data is gone, so the page must not put its reference.
+            // SAFETY: A device folio of this layer, which nobody else knows of.
+            unsafe { new.set_zone_device_data(core::ptr::null_mut()) };
         }
+        drop(new);
         check_eq!(early, 0);
         check_eq!(from.released(), 1);
     }
@@ -350,13 +350,19 @@ fn retired_mark(test: &mut Test, gpu: &Gpu) -> Outcome {
 fn migration_retires(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = UserMemory::filled(2, 1)?;
     let devmem = gpu.migrate(test.mm(), memory.range())?;
-    let pfn = gpu.device_pfn(test.mm(), memory.addr(0))?;
-    // SAFETY: The page is in use.
-    let folio = unsafe { Folio::of_page(pfn.page()) };
 
-    check!(!Zdd::is_retired(folio));
-    check!(Zdd::of_folio(folio).is_some());
-    devmem.evict_to_ram().1?;
+    for page in 0..2 {
+        check!(!gpu.hold_page(test.mm(), memory.addr(page))?.is_retired());
+    }
+    let stale = gpu.hold_stale_page(test.mm(), memory.addr(0), || {
+        // The reference keeps the allocation.
+        check_err!(devmem.evict_to_ram().1, EBUSY);
+        Ok(())
+    })?;
+
+    check!(stale.is_retired());
+    drop(stale);
+    check!(devmem.is_detached());
     memory.verify(1)
 }
 
