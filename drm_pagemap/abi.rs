@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The C front door: the symbols of [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h)
-//! and [`include/drm/drm_pagemap_util.h`](srctree/include/drm/drm_pagemap_util.h).
+//! The C front door: the symbols of
+//! [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h) and
+//! [`include/drm/drm_pagemap_util.h`](srctree/include/drm/drm_pagemap_util.h).
 //!
 //! Raw pointers are converted here, once, and nothing else is done.
 
@@ -49,8 +50,8 @@ use kernel::{
     }, //
 };
 
-/// Lets the compiler compare each function below with the prototype that bindgen read in the header:
-/// the elements of an array have one type.
+/// Lets the compiler compare each function below with the prototype that bindgen read in the
+/// header: the elements of an array have one type.
 const _: () = {
     let _ = [
         bindings::drm_pagemap_init as unsafe extern "C" fn(_, _, _, _) -> _,
@@ -300,7 +301,8 @@ pub unsafe extern "C" fn drm_pagemap_populate_mm(
     errno(migrate::populate_mm(dpagemap, mm, start..end, timeslice_ms))
 }
 
-/// Destroys a pagemap that nobody uses; see [`DrmPagemap::destroy`]. For the layer itself: not exported, as in C.
+/// Destroys a pagemap that nobody uses; see [`DrmPagemap::destroy`]. For the layer itself: not
+/// exported, as in C.
 ///
 /// # Safety
 ///
@@ -319,8 +321,8 @@ pub unsafe extern "C" fn drm_pagemap_destroy(
     };
 }
 
-/// Keeps or destroys a pagemap that nobody uses any more; see [`shrinker::add`]. For the layer itself: not
-/// exported, as in C.
+/// Keeps or destroys a pagemap that nobody uses any more; see [`shrinker::add`]. For the layer
+/// itself: not exported, as in C.
 ///
 /// # Safety
 ///
@@ -362,7 +364,8 @@ pub unsafe extern "C" fn drm_pagemap_shrinker_create_devm(
 ///
 /// # Safety
 ///
-/// `shrinker` must be one that [`drm_pagemap_shrinker_create_devm`] made for a device that is still bound.
+/// `shrinker` must be one that [`drm_pagemap_shrinker_create_devm`] made for a device that is still
+/// bound.
 #[no_mangle]
 pub unsafe extern "C" fn drm_pagemap_cache_create_devm(
     shrinker: *mut bindings::drm_pagemap_shrinker,
@@ -381,7 +384,8 @@ pub unsafe extern "C" fn drm_pagemap_cache_create_devm(
 ///
 /// # Safety
 ///
-/// `cache` must be one that [`drm_pagemap_cache_create_devm`] made for a device that stays bound for `'a`.
+/// `cache` must be one that [`drm_pagemap_cache_create_devm`] made for a device that stays bound
+/// for `'a`.
 unsafe fn cache_of<'a>(cache: *mut bindings::drm_pagemap_cache) -> ArcBorrow<'a, Cache> {
     // SAFETY: Promised by the caller: the device has a count of it.
     unsafe { ArcBorrow::from_raw(cache.cast::<Cache>().cast_const()) }

@@ -4,15 +4,15 @@
 //!
 //! C header: [`include/drm/drm_pagemap_util.h`](srctree/include/drm/drm_pagemap_util.h)
 //!
-//! A pagemap in a cache is in one of three states, which change under the [shrinker's](crate::shrinker)
-//! lock only:
+//! A pagemap in a cache is in one of three states, which change under the
+//! [shrinker's](crate::shrinker) lock only:
 //! - in use: it has references;
 //! - going: the last one was just dropped, and who did that is on the way to the next state;
 //! - idle: it has none, and is in the shrinker's list.
 //!
-//! From idle it becomes used again through a lookup, or is taken out and destroyed: by the shrinker, or with the
-//! cache. If it can't become idle, because the device was unplugged, it leaves the cache, and whoever waits for
-//! it is told.
+//! From idle it becomes used again through a lookup, or is taken out and destroyed: by the
+//! shrinker, or with the cache. If it can't become idle, because the device was unplugged, it
+//! leaves the cache, and whoever waits for it is told.
 
 use crate::{
     bindings,
@@ -45,8 +45,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// Instances live in an [`Arc`]. `dpagemap`, if there is one, is initialized and in memory, and its `cache` is
-/// this one; a count of the [`Arc`] belongs to that field.
+/// Instances live in an [`Arc`]. `dpagemap`, if there is one, is initialized and in memory, and its
+/// `cache` is this one; a count of the [`Arc`] belongs to that field.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Cache {
     shrinker: Arc<Shrinker>,
@@ -158,8 +158,8 @@ impl Cache {
     /// The pagemap, brought back to life if it is idle; [`None`]: the caller shall make one and
     /// [insert](Self::set) it. Called with the lookup locked; may sleep.
     ///
-    /// [`ERESTARTSYS`]: a signal came while the pagemap was going. [`ENOMEM`]; [`ENODEV`]: the driver's
-    /// module is being unloaded. With these two the pagemap is destroyed.
+    /// [`ERESTARTSYS`]: a signal came while the pagemap was going. [`ENOMEM`]; [`ENODEV`]: the
+    /// driver's module is being unloaded. With these two the pagemap is destroyed.
     pub(crate) fn get(this: ArcBorrow<'_, Self>) -> Result<Option<ARef<DrmPagemap>>> {
         this.assert_locked();
 
@@ -197,8 +197,8 @@ impl Cache {
 
     /// Inserts a pagemap that is in use. Called with the lookup locked; may sleep.
     ///
-    /// The cache should be empty. If it isn't there is a warning; what was in it is destroyed, or will
-    /// be when its last reference is gone.
+    /// The cache should be empty. If it isn't there is a warning; what was in it is destroyed, or
+    /// will be when its last reference is gone.
     pub(crate) fn set(this: ArcBorrow<'_, Self>, dpagemap: &DrmPagemap) {
         this.assert_locked();
 
@@ -227,12 +227,13 @@ impl Cache {
         }
     }
 
-    /// The last reference on `dpagemap` is gone. Makes it idle, if `keep`, and returns whether it is; else it is in
-    /// no cache any more. Any context.
+    /// The last reference on `dpagemap` is gone. Makes it idle, if `keep`, and returns whether it
+    /// is; else it is in no cache any more. Any context.
     ///
     /// # Safety
     ///
-    /// Its count must be 0, it nobody else's, and its cache this one. When it is idle it may be destroyed any time.
+    /// Its count must be 0, it nobody else's, and its cache this one. When it is idle it may be
+    /// destroyed any time.
     pub(crate) unsafe fn unused(&self, dpagemap: NonNull<DrmPagemap>, keep: bool) -> bool {
         let mut idle = self.shrinker.lock();
         let ours = *self.dpagemap.access_mut(&mut idle) == Some(Cached(dpagemap));
@@ -258,7 +259,8 @@ impl Cache {
     fn dpagemap<'a>(&'a self, idle: &'a IdleList) -> Option<&'a DrmPagemap> {
         let cached = self.dpagemap.access(idle).as_ref()?;
 
-        // SAFETY: By the type invariant; it is not destroyed before it was taken out, which takes the lock.
+        // SAFETY: By the type invariant; it is not destroyed before it was taken out, which takes
+        // the lock.
         Some(unsafe { cached.0.as_ref() })
     }
 }
@@ -275,7 +277,8 @@ impl PinnedDrop for Cache {
     }
 }
 
-/// A cache as the device has it. Dropping it empties the cache; an idle pagemap is destroyed. May sleep.
+/// A cache as the device has it. Dropping it empties the cache; an idle pagemap is destroyed. May
+/// sleep.
 struct Bound(Arc<Cache>);
 
 impl Drop for Bound {
@@ -295,11 +298,13 @@ impl Drop for Bound {
     }
 }
 
-/// Makes a cache, which is emptied and goes when the device is unbound: before its shrinker does. May sleep. [`ENOMEM`].
+/// Makes a cache, which is emptied and goes when the device is unbound: before its shrinker does.
+/// May sleep. [`ENOMEM`].
 ///
 /// # Safety
 ///
-/// `shrinker` must come from [`create_devm`](crate::shrinker::create_devm), and its device be bound.
+/// `shrinker` must come from [`create_devm`](crate::shrinker::create_devm), and its device be
+/// bound.
 pub(crate) unsafe fn create_devm(shrinker: ArcBorrow<'_, Shrinker>) -> Result<NonNull<Cache>> {
     let cache = Cache::new(shrinker.into())?;
     let raw = NonNull::from(&*cache);

@@ -23,11 +23,11 @@ use kernel::{
 pub struct CopyRun {
     /// Where it is in device memory: bytes from the start of the pagemap.
     pub offset: u64,
-    /// Where it is in RAM, mapped for DMA, or what [`protocol`](Self::protocol) says. [`None`]: there is
-    /// no source, the device memory has to be cleared. (Never so in copies to RAM.)
+    /// Where it is in RAM, mapped for DMA, or what [`protocol`](Self::protocol) says. [`None`]:
+    /// there is no source, the device memory has to be cleared. (Never so in copies to RAM.)
     pub addr: Option<DmaAddress>,
-    /// 0: the address is one of RAM. Else, in what is called a copy to RAM, it is one of another place of
-    /// device memory, of this device or another, which gave it by
+    /// 0: the address is one of RAM. Else, in what is called a copy to RAM, it is one of another
+    /// place of device memory, of this device or another, which gave it by
     /// [`device_map`](crate::PagemapOps::device_map) and says by this what it means: a
     /// [`DeviceAddr::protocol`].
     pub protocol: u64,

@@ -44,11 +44,11 @@ impl DeviceAddr {
         meta: 0,
     };
 
-    /// The address `addr`, for what the driver calls `protocol`, of a mapping of `1 << order` pages of
-    /// device memory.
+    /// The address `addr`, for what the driver calls `protocol`, of a mapping of `1 << order` pages
+    /// of device memory.
     ///
-    /// `protocol` is [`INTERCONNECT`](Self::INTERCONNECT), or a value of the driver's own above it (54
-    /// bits); an order has 8 bits.
+    /// `protocol` is [`INTERCONNECT`](Self::INTERCONNECT), or a value of the driver's own above it
+    /// (54 bits); an order has 8 bits.
     #[inline]
     pub fn device(addr: DmaAddress, protocol: u64, order: u32, dir: DmaDirection) -> Self {
         Self::encode(addr, protocol, order, dir)

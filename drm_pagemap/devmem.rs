@@ -288,11 +288,12 @@ impl<T: DevmemOps> NewDevmem<T> {
         Ok(handle)
     }
 
-    /// Migrates what is missing of `range` (in bytes) of `mm` in the device memory, as far as it can be
-    /// moved, to the places that it has in this allocation, and says how far that was.
+    /// Migrates what is missing of `range` (in bytes) of `mm` in the device memory, as far as it
+    /// can be moved, to the places that it has in this allocation, and says how far that was.
     ///
-    /// Returns and errors as [`migrate_to_devmem`](Self::migrate_to_devmem), but that pages which stay
-    /// where they are make no [`EBUSY`]. The allocation is released at once if nothing has moved.
+    /// Returns and errors as [`migrate_to_devmem`](Self::migrate_to_devmem), but that pages which
+    /// stay where they are make no [`EBUSY`]. The allocation is released at once if nothing has
+    /// moved.
     pub fn migrate_missing(
         self,
         mm: &LockedMm<'_>,

@@ -39,8 +39,8 @@ pub trait DevmemOps: Send + Sync + Sized + 'static {
     /// Says where the pages of the allocation are, by calling [`DevmemPfns::push`] until that has
     /// all of them, in ascending order of virtual addresses.
     ///
-    /// May sleep. Called once for every migration to and every eviction from the allocation, and says the same each
-    /// time.
+    /// May sleep. Called once for every migration to and every eviction from the allocation, and
+    /// says the same each time.
     fn populate_devmem_pfn(devmem: &Devmem<Self>, pfns: &mut DevmemPfns<'_>) -> Result;
 
     /// Copies RAM to device memory, clears where there is [no source](crate::CopyRun::addr), and
@@ -51,8 +51,8 @@ pub trait DevmemOps: Send + Sync + Sized + 'static {
 
     /// Copies device memory to RAM, and returns when that is done.
     ///
-    /// May sleep. On an error nothing is migrated, and the data stays in device memory; a CPU that wanted it
-    /// gets a SIGBUS. Called also while the device goes away, to save what can be saved.
+    /// May sleep. On an error nothing is migrated, and the data stays in device memory; a CPU that
+    /// wanted it gets a SIGBUS. Called also while the device goes away, to save what can be saved.
     fn copy_to_ram(pagemap: &Pagemap<Self::Pagemap>, copies: Copies<'_>) -> Result;
 
     /// No page refers to the allocation any more: the driver drops the references to it that it
@@ -180,8 +180,8 @@ impl<T: DevmemOps> OperationsVTable<T> {
 
     /// # Safety
     ///
-    /// Both arrays must have `npages` entries; the pages must be null, or referenced pages that were
-    /// migrated to allocations of type `T` of one pagemap.
+    /// Both arrays must have `npages` entries; the pages must be null, or referenced pages that
+    /// were migrated to allocations of type `T` of one pagemap.
     unsafe fn copy(
         pages: *mut *mut bindings::page,
         addrs: *mut bindings::drm_pagemap_addr,

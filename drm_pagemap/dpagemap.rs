@@ -38,14 +38,14 @@ use kernel::{
 /// A GPU driver's additions to a zone device; `struct drm_pagemap`.
 ///
 /// It lives inside one of the driver's structures, and is counted by its own `ref`: while that is
-/// above 0 the pagemap is in use, and holds its DRM device and the driver's module. At 0 the driver's
-/// `destroy` operation runs, or the pagemap waits in its [cache](crate::cache) for the next user; the
-/// driver may keep the memory and [initialize it again](Self::reinit).
+/// above 0 the pagemap is in use, and holds its DRM device and the driver's module. At 0 the
+/// driver's `destroy` operation runs, or the pagemap waits in its [cache](crate::cache) for the
+/// next user; the driver may keep the memory and [initialize it again](Self::reinit).
 ///
 /// # Invariants
 ///
-/// The structure is initialized. References to it exist only while its count is above 0, or while its
-/// owner keeps it in memory.
+/// The structure is initialized. References to it exist only while its count is above 0, or while
+/// its owner keeps it in memory.
 #[repr(transparent)]
 pub struct DrmPagemap(Opaque<bindings::drm_pagemap>);
 
@@ -95,12 +95,13 @@ impl DrmPagemap {
 
     /// Initializes `dpagemap`, with one reference. May sleep.
     ///
-    /// [`ENOMEM`]; [`ENODEV`]: the driver's module is being unloaded. The reference is not there then.
+    /// [`ENOMEM`]; [`ENODEV`]: the driver's module is being unloaded. The reference is not there
+    /// then.
     ///
     /// # Safety
     ///
-    /// `dpagemap` must be memory for the structure. `pagemap`, `drm` and `ops` must be valid until its
-    /// last reference is gone.
+    /// `dpagemap` must be memory for the structure. `pagemap`, `drm` and `ops` must be valid until
+    /// its last reference is gone.
     pub unsafe fn init(
         dpagemap: *mut bindings::drm_pagemap,
         pagemap: *mut bindings::dev_pagemap,
@@ -125,7 +126,8 @@ impl DrmPagemap {
     ///
     /// # Safety
     ///
-    /// `dpagemap` must have been initialized once, have a count of 0 or garbage, and be nobody else's now.
+    /// `dpagemap` must have been initialized once, have a count of 0 or garbage, and be nobody
+    /// else's now.
     pub unsafe fn reinit(dpagemap: *mut bindings::drm_pagemap) -> Result {
         // SAFETY: The device is valid by the requirements of `init`.
         let hold = unsafe {
@@ -143,8 +145,8 @@ impl DrmPagemap {
     }
 
     fn refcount(&self) -> &Refcount {
-        // SAFETY: The structure is initialized. A `kref` is just a `refcount_t`, which `Refcount` wraps
-        // transparently.
+        // SAFETY: The structure is initialized. A `kref` is just a `refcount_t`, which `Refcount`
+        // wraps transparently.
         unsafe { &*(&raw mut (*self.as_raw()).ref_).cast() }
     }
 
@@ -167,16 +169,16 @@ impl DrmPagemap {
         }
     }
 
-    /// The last reference is gone: lets go of the device, and lets [the shrinker](shrinker::add) see to the
-    /// rest. Any context.
+    /// The last reference is gone: lets go of the device, and lets [the shrinker](shrinker::add)
+    /// see to the rest. Any context.
     ///
     /// # Safety
     ///
     /// The count must have just dropped to 0.
     unsafe fn release(this: NonNull<Self>) {
         let raw = this.as_ptr().cast::<bindings::drm_pagemap>();
-        // SAFETY: Nobody else has a reference. The hold keeps the device and the module, so also the
-        // driver's `destroy`, until it is dropped, after which `raw` is not touched.
+        // SAFETY: Nobody else has a reference. The hold keeps the device and the module, so also
+        // the driver's `destroy`, until it is dropped, after which `raw` is not touched.
         unsafe {
             let hold = OwnedHold::from_raw((*raw).dev_hold);
 
@@ -192,13 +194,15 @@ impl DrmPagemap {
     ///
     /// # Safety
     ///
-    /// The count must be 0, and the pagemap be in no cache, and nobody else's. It may be gone afterwards.
+    /// The count must be 0, and the pagemap be in no cache, and nobody else's. It may be gone
+    /// afterwards.
     // Not inlined, for drivers' crates: a cache that goes with its last pagemap takes a helper.
     #[inline(never)]
     pub(crate) unsafe fn destroy(this: NonNull<Self>, atomic_or_reclaim: bool) {
         let raw = this.as_ptr().cast::<bindings::drm_pagemap>();
 
-        // SAFETY: By the caller's promise it is ours; `raw` is not touched after the driver's operation.
+        // SAFETY: By the caller's promise it is ours; `raw` is not touched after the driver's
+        // operation.
         unsafe {
             Cache::unset(this);
             match (*(*raw).ops).destroy {
@@ -221,7 +225,8 @@ impl DrmPagemap {
         pgmap.is_some_and(|pgmap| core::ptr::eq(pgmap.as_ptr(), self.zone_device().as_raw()))
     }
 
-    /// Collects what is in use of `npages` frames from `start` on, wherever it is mapped. May sleep.
+    /// Collects what is in use of `npages` frames from `start` on, wherever it is mapped. May
+    /// sleep.
     ///
     /// [`EINVAL`]: the frames are not all of the pagemap's zone device.
     pub fn collect(&self, start: Pfn, npages: usize) -> Result<Collected<'_>> {
@@ -237,8 +242,8 @@ impl DrmPagemap {
         unsafe { Collected::from_device_pfns(&pfns, Arrays::new(npages)?) }
     }
 
-    /// The device that does DMA for the device memory: the DRM device's parent. Not inlined: drivers'
-    /// crates can't call the helper.
+    /// The device that does DMA for the device memory: the DRM device's parent. Not inlined:
+    /// drivers' crates can't call the helper.
     #[inline(never)]
     pub fn parent(&self) -> NonNull<bindings::device> {
         // SAFETY: The DRM device is valid as long as the pagemap, and has a parent.
@@ -286,7 +291,8 @@ impl DrmPagemap {
         Ok(addr.into())
     }
 
-    /// Ends what [`op_device_map`](Self::op_device_map) began; `device_unmap`, if the driver has it.
+    /// Ends what [`op_device_map`](Self::op_device_map) began; `device_unmap`, if the driver has
+    /// it.
     ///
     /// # Safety
     ///

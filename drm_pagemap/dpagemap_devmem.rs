@@ -126,14 +126,15 @@ impl DrmPagemapDevmem {
             && ops.copy_to_ram.is_some()
     }
 
-    /// Begins to map pages of RAM for the allocation's device, with an entry in `addrs` for each page of
-    /// a range. [`EINVAL`]: the driver named no device.
+    /// Begins to map pages of RAM for the allocation's device, with an entry in `addrs` for each
+    /// page of a range. [`EINVAL`]: the driver named no device.
     pub fn dma_mapping<'a>(
         &'a self,
         dir: DmaDirection,
         addrs: &'a mut [DeviceAddr],
     ) -> Result<DmaMapping<'a>> {
-        // SAFETY: By the requirements of `init` the device is valid as long as the allocation is used.
+        // SAFETY: By the requirements of `init` the device is valid as long as the allocation is
+        // used.
         let dev = NonNull::new(unsafe { (*self.as_raw()).dev }).ok_or(EINVAL)?;
 
         // SAFETY: As above; the borrow keeps the allocation in use.
@@ -186,8 +187,8 @@ impl DrmPagemapDevmem {
         })
     }
 
-    /// Has the driver copy out of this device memory: to RAM, or to that of the allocation `peer`, whose
-    /// [fence](Self::put_fence) is waited for. May sleep.
+    /// Has the driver copy out of this device memory: to RAM, or to that of the allocation `peer`,
+    /// whose [fence](Self::put_fence) is waited for. May sleep.
     pub(crate) fn copy_to_ram(
         &self,
         pages: &mut Pages<'_>,
@@ -248,8 +249,8 @@ impl DrmPagemapDevmem {
         }
     }
 
-    /// Waits until no page refers to the allocation any more, for `timeout` jiffies at most (0: just looks).
-    /// Returns whether it is so. May sleep if `timeout` is not 0.
+    /// Waits until no page refers to the allocation any more, for `timeout` jiffies at most (0:
+    /// just looks). Returns whether it is so. May sleep if `timeout` is not 0.
     pub fn wait_detached(&self, timeout: Jiffies) -> bool {
         // SAFETY: In bounds of the structure.
         let detached = unsafe { &raw mut (*self.as_raw()).detached };
@@ -272,7 +273,8 @@ impl DrmPagemapDevmem {
 ///
 /// # Invariants
 ///
-/// The pointer is an initialized allocation, kept in memory at least until its release operation is called.
+/// The pointer is an initialized allocation, kept in memory at least until its release operation is
+/// called.
 pub struct DevmemRef(NonNull<bindings::drm_pagemap_devmem>);
 
 // SAFETY: See `DrmPagemapDevmem`; release may be called from any task.
@@ -293,8 +295,8 @@ impl DevmemRef {
 
     /// Puts the fence that migration had to wait for, once it has.
     pub fn put_fence(&self) {
-        // SAFETY: By the type invariant the structure is valid. Only the migration that consumes the
-        // reference gets here, once.
+        // SAFETY: By the type invariant the structure is valid. Only the migration that consumes
+        // the reference gets here, once.
         unsafe {
             let fence = (*self.0.as_ptr()).pre_migrate_fence;
 

@@ -88,8 +88,8 @@ impl<'a> HeldPages<'a> {
             .all(|folio| frames.contains(&folio.pfn().as_usize()))
     }
 
-    /// The pages, as runs of bytes that are contiguous in device memory: offsets from the start of the
-    /// pagemap. In ascending order of virtual addresses.
+    /// The pages, as runs of bytes that are contiguous in device memory: offsets from the start of
+    /// the pagemap. In ascending order of virtual addresses.
     pub fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut pages = self
             .parts

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Compares the layout of the C structs that are used in place, as bindgen's clang and rustc see it,
-//! with what the compiler that builds the kernel says: in `layout.c`, from which Kbuild makes numbers.
+//! Compares the layout of the C structs that are used in place, as bindgen's clang and rustc see
+//! it, with what the compiler that builds the kernel says: in `layout.c`, from which Kbuild makes
+//! numbers.
 //!
 //! The build fails if they differ, or if what is listed here is not listed there.
 
@@ -18,8 +19,8 @@ mod c {
     ));
 }
 
-/// Fails the build unless the size, the alignment and the offsets of the fields named are C's. What Rust
-/// calls differently is named as `c_name = rust_name`.
+/// Fails the build unless the size, the alignment and the offsets of the fields named are C's. What
+/// Rust calls differently is named as `c_name = rust_name`.
 macro_rules! same_as_c {
     ($type:ident { $($c:ident $(= $rust:ident)?),* $(,)? }) => {
         kernel::macros::paste! {

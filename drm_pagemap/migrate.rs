@@ -36,9 +36,9 @@ pub struct Details {
     pub timeslice: Jiffies,
     /// Whether the driver can copy within its own device memory: with its `device_map`, to itself.
     pub can_migrate_same_pagemap: bool,
-    /// Whether pages of a range that is in the device memory already, all of it, are moved to the new
-    /// allocation, so that they are contiguous. Otherwise they stay, as C drivers rely on. Needs
-    /// [`can_migrate_same_pagemap`](Self::can_migrate_same_pagemap).
+    /// Whether pages of a range that is in the device memory already, all of it, are moved to the
+    /// new allocation, so that they are contiguous. Otherwise they stay, as C drivers rely on.
+    /// Needs [`can_migrate_same_pagemap`](Self::can_migrate_same_pagemap).
     pub defragment: bool,
 }
 

@@ -25,8 +25,8 @@ use kernel::{
 
 /// What peers of a group have in common; `struct drm_pagemap_owner`.
 ///
-/// Only its address means something: it is what zone devices are marked with. Each peer has a count of
-/// the [`Arc`], so no other group gets the address while anybody is left in this one.
+/// Only its address means something: it is what zone devices are marked with. Each peer has a count
+/// of the [`Arc`], so no other group gets the address while anybody is left in this one.
 struct Group {
     // Not empty, so that the address is its own.
     _used: u8,
@@ -69,8 +69,8 @@ impl Peers {
         })
     }
 
-    /// The group that `newcomer` fits in (the first one, each peer of which it has an interconnect with), and the
-    /// last peer of that.
+    /// The group that `newcomer` fits in (the first one, each peer of which it has an interconnect
+    /// with), and the last peer of that.
     ///
     /// # Safety
     ///
@@ -126,14 +126,17 @@ unsafe fn locked<R>(
     let lock = unsafe { Lock::<(), MutexBackend>::from_raw(&raw mut (*list.as_ptr()).lock) };
     let _guard = lock.lock();
 
-    // INVARIANT: Locked here. Only `acquire` and `release` change the list, and keep what is said of it.
+    // INVARIANT: Locked here. Only `acquire` and `release` change the list, and keep what is said
+    // of it.
     f(&mut Peers(list))
 }
 
-/// Joins the first group each peer of which `peer` has an interconnect with, or founds one. May sleep.
+/// Joins the first group each peer of which `peer` has an interconnect with, or founds one. May
+/// sleep.
 ///
-/// `has_interconnect` is called with the list's lock held: always with `peer` first, and not more than
-/// once for each peer of the list. [`ENOMEM`]; [`EBUSY`]: `peer` is in the list already. The peer is not touched then.
+/// `has_interconnect` is called with the list's lock held: always with `peer` first, and not more
+/// than once for each peer of the list. [`ENOMEM`]; [`EBUSY`]: `peer` is in the list already. The
+/// peer is not touched then.
 ///
 /// # Safety
 ///
@@ -178,11 +181,13 @@ pub(crate) unsafe fn acquire(
 ///
 /// # Safety
 ///
-/// `peer` must be valid: zeroed, or have joined a list at some time. Nobody else may be joining with it.
+/// `peer` must be valid: zeroed, or have joined a list at some time. Nobody else may be joining
+/// with it.
 #[inline(never)]
 pub(crate) unsafe fn release(peer: NonNull<bindings::drm_pagemap_peer>) {
     let raw = peer.as_ptr();
-    // SAFETY: Valid by the caller's promise; volatile because of another one who releases it just now.
+    // SAFETY: Valid by the caller's promise; volatile because of another one who releases it just
+    // now.
     let joined = || NonNull::new(unsafe { (&raw const (*raw).list).read_volatile() });
     let Some(list) = joined() else {
         return;

@@ -98,9 +98,9 @@ unsafe fn ready(
 
 /// A member of an interconnect group, until it is dropped.
 ///
-/// A newcomer joins the first group each member of which it has an interconnect with, or founds one. What a group has in
-/// common is its [owner](Self::owner), with which the zone devices of its members are
-/// [registered](crate::Registration::in_group).
+/// A newcomer joins the first group each member of which it has an interconnect with, or founds
+/// one. What a group has in common is its [owner](Self::owner), with which the zone devices of its
+/// members are [registered](crate::Registration::in_group).
 pub struct Peer<E: Endpoint>(Pin<KBox<Member<E>>>);
 
 /// What a [`Peer`] keeps in one place.
@@ -132,7 +132,8 @@ impl<E: Endpoint> Peer<E> {
             GFP_KERNEL,
         )?;
 
-        // SAFETY: The list is a static, and has peers of this type only, which are pinned until they have left.
+        // SAFETY: The list is a static, and has peers of this type only, which are pinned until
+        // they have left.
         unsafe {
             owner::acquire(
                 NonNull::new_unchecked(member.base.get()),
@@ -149,7 +150,8 @@ impl<E: Endpoint> Peer<E> {
         &self.0.endpoint
     }
 
-    /// The owner that its group has in common. No other group has the same one while this peer is in it.
+    /// The owner that its group has in common. No other group has the same one while this peer is
+    /// in it.
     pub fn owner(&self) -> PagemapOwner {
         // SAFETY: Set when it joined, constant until it leaves.
         PagemapOwner::from_raw(unsafe { (*self.0.base.get()).owner }.cast())

@@ -37,8 +37,8 @@ impl PageArray {
 pub(crate) struct Pages<'a>(&'a mut [*mut bindings::page]);
 
 impl Pages<'_> {
-    /// Stores the pages of `folio` from `index` on: one for each address that there is for a piece of
-    /// it; without an address, each page, so that who clears them finds them all.
+    /// Stores the pages of `folio` from `index` on: one for each address that there is for a piece
+    /// of it; without an address, each page, so that who clears them finds them all.
     ///
     /// What reaches out of the part is left out.
     pub(crate) fn set(&mut self, index: usize, folio: &Folio, addrs: &[DeviceAddr]) {

@@ -145,12 +145,12 @@ impl<T: PagemapOps> Pagemap<T> {
     /// A reference on the pagemap as one in use, which holds the DRM device and the driver's
     /// module. May sleep.
     ///
-    /// This is what C drivers look a pagemap up in a [cache](crate::cache) for: one in use is found, one
-    /// whose last reference is just being dropped is waited for, one that nobody uses is brought back to life. A Rust
-    /// pagemap is the [`Registration`](crate::Registration)'s and is not freed when nobody uses it, so
-    /// there is nothing that a shrinker could free behind the driver's back. A driver that wants back
-    /// the RAM that describes its memory's pages drops the registration, and makes one again when it is asked
-    /// for device memory.
+    /// This is what C drivers look a pagemap up in a [cache](crate::cache) for: one in use is
+    /// found, one whose last reference is just being dropped is waited for, one that nobody uses is
+    /// brought back to life. A Rust pagemap is the [`Registration`](crate::Registration)'s and is
+    /// not freed when nobody uses it, so there is nothing that a shrinker could free behind the
+    /// driver's back. A driver that wants back the RAM that describes its memory's pages drops the
+    /// registration, and makes one again when it is asked for device memory.
     ///
     /// [`ENOMEM`]; [`ENODEV`]: the module is being unloaded.
     pub fn acquire(this: ArcBorrow<'_, Self>) -> Result<ARef<DrmPagemap>> {
@@ -285,8 +285,8 @@ impl<T: PagemapOps> Pagemap<T> {
     }
 
     /// Calls `found` with the address (in bytes) and the place of each page of `range`; see
-    /// [`places`](crate::mm::places). Pages in the memory of another device of the same group count as
-    /// [not present](Place::None).
+    /// [`places`](crate::mm::places). Pages in the memory of another device of the same group count
+    /// as [not present](Place::None).
     pub fn places(
         &self,
         mm: &MmWithUser,

@@ -41,8 +41,8 @@ pub trait PagemapOps: Send + Sync + Sized + 'static {
     /// The usual way: split the range, for each part allocate device memory, make a
     /// [`NewDevmem`](crate::NewDevmem) of it, and
     /// [migrate](crate::NewDevmem::migrate_to_devmem). For `timeslice_ms` milliseconds CPU faults
-    /// shall not bring the pages back. Called with the mmap lock held for reading; may sleep. Not called any more
-    /// once the [`Registration`](crate::Registration) is being dropped.
+    /// shall not bring the pages back. Called with the mmap lock held for reading; may sleep. Not
+    /// called any more once the [`Registration`](crate::Registration) is being dropped.
     fn populate_mm(
         pagemap: ArcBorrow<'_, Pagemap<Self>>,
         mm: &LockedMm<'_>,
@@ -50,13 +50,14 @@ pub trait PagemapOps: Send + Sync + Sized + 'static {
         timeslice_ms: usize,
     ) -> Result;
 
-    /// Gives `dev` an address for `1 << order` pages of the device memory, from byte `offset` of the
-    /// pagemap on, so that `dev` can read or write them as `dir` says, until
+    /// Gives `dev` an address for `1 << order` pages of the device memory, from byte `offset` of
+    /// the pagemap on, so that `dev` can read or write them as `dir` says, until
     /// [`device_unmap`](Self::device_unmap).
     ///
-    /// `dev` is a device whose driver copies from its own memory to this one's: another one with the same
-    /// pagemap owner, or this one. May sleep. An error, whatever it is, makes the migration fail with
-    /// [`EFAULT`]. Optional: without it pages move from one device to another through RAM.
+    /// `dev` is a device whose driver copies from its own memory to this one's: another one with
+    /// the same pagemap owner, or this one. May sleep. An error, whatever it is, makes the
+    /// migration fail with [`EFAULT`]. Optional: without it pages move from one device to another
+    /// through RAM.
     fn device_map(
         pagemap: &Pagemap<Self>,
         dev: &device::Device,
@@ -68,7 +69,8 @@ pub trait PagemapOps: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// `dev` does not use the address any more that [`device_map`](Self::device_map) gave it. May sleep.
+    /// `dev` does not use the address any more that [`device_map`](Self::device_map) gave it. May
+    /// sleep.
     fn device_unmap(pagemap: &Pagemap<Self>, dev: &device::Device, addr: &DeviceAddr) {
         let _ = (pagemap, dev, addr);
         build_error!(VTABLE_DEFAULT_ERROR)
@@ -101,7 +103,8 @@ impl<T: PagemapOps> OperationsVTable<T> {
 
     /// # Safety
     ///
-    /// `dpagemap` must be that of a referenced `Pagemap<T>`; `mm` have users, and its mmap lock be held.
+    /// `dpagemap` must be that of a referenced `Pagemap<T>`; `mm` have users, and its mmap lock be
+    /// held.
     unsafe extern "C" fn populate_mm(
         dpagemap: *mut bindings::drm_pagemap,
         start: usize,
@@ -126,8 +129,8 @@ impl<T: PagemapOps> OperationsVTable<T> {
 
     /// # Safety
     ///
-    /// `dpagemap` must be that of a referenced `Pagemap<T>`; `dev` be a device; `page` be the first one of
-    /// a folio of the pagemap's memory, and referenced.
+    /// `dpagemap` must be that of a referenced `Pagemap<T>`; `dev` be a device; `page` be the first
+    /// one of a folio of the pagemap's memory, and referenced.
     unsafe extern "C" fn device_map(
         dpagemap: *mut bindings::drm_pagemap,
         dev: *mut bindings::device,

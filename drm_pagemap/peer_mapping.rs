@@ -16,8 +16,8 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
-/// Folios of a pagemap's device memory that another device can get at, by the driver's `device_map`;
-/// dropping it unmaps them, and empties the addresses.
+/// Folios of a pagemap's device memory that another device can get at, by the driver's
+/// `device_map`; dropping it unmaps them, and empties the addresses.
 ///
 /// # Invariants
 ///
@@ -31,8 +31,8 @@ pub(crate) struct PeerMapping<'a> {
 }
 
 impl<'a> PeerMapping<'a> {
-    /// Nothing mapped yet, of a range of `dpagemap`'s memory with an entry in `addrs` for each of its
-    /// pages, for the device that `user`'s memory is of.
+    /// Nothing mapped yet, of a range of `dpagemap`'s memory with an entry in `addrs` for each of
+    /// its pages, for the device that `user`'s memory is of.
     pub(crate) fn new(
         dpagemap: &'a DrmPagemap,
         user: &'a DrmPagemap,

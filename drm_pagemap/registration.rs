@@ -38,15 +38,16 @@ use kernel::{
 /// device doesn't answer any more, are waited for until their processes unmap them or end; a
 /// message in the log says so.
 pub struct Registration<T: PagemapOps> {
-    // Dropped in this order: the zone device is part of the pagemap, and has the owner of the peer's group.
+    // Dropped in this order: the zone device is part of the pagemap, and has the owner of the
+    // peer's group.
     region: ZoneDeviceRegion,
     _peer: Option<KBox<dyn Send + Sync>>,
     pagemap: Arc<Pagemap<T>>,
 }
 
 impl<T: PagemapOps> Registration<T> {
-    /// Makes `size` bytes of device memory a pagemap, with the driver's `data`, that has nothing to do with
-    /// other devices. May sleep.
+    /// Makes `size` bytes of device memory a pagemap, with the driver's `data`, that has nothing to
+    /// do with other devices. May sleep.
     ///
     /// `name` is for `/proc/iomem`. [`EINVAL`]: the size is 0, or no multiple of the page size.
     /// [`ENOMEM`], [`ERANGE`] and others: what the core says if there are no page frames for it.
@@ -97,7 +98,8 @@ impl<T: PagemapOps> Registration<T> {
         owner: PagemapOwner,
         peer: Option<KBox<dyn Send + Sync>>,
     ) -> Result<Self> {
-        // SAFETY: Zeroed memory in an `Arc` that we keep longer than the region. The operations are ours.
+        // SAFETY: Zeroed memory in an `Arc` that we keep longer than the region. The operations are
+        // ours.
         let region = unsafe {
             ZoneDeviceRegion::new(
                 pagemap.zone_ptr(),

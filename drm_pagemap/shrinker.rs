@@ -5,10 +5,10 @@
 //! C headers: [`include/drm/drm_pagemap_util.h`](srctree/include/drm/drm_pagemap_util.h),
 //! [`include/linux/shrinker.h`](srctree/include/linux/shrinker.h)
 //!
-//! There is one lock for a device's shrinker and all [caches](crate::cache) on it. Under it a pagemap
-//! moves in one step from "in use" to "idle" and on to "gone" or back, so that nobody ever finds it in
-//! the list and not in its cache, or the other way round. It is a spin lock that disables interrupts: the last
-//! reference on a pagemap may be dropped in a soft interrupt.
+//! There is one lock for a device's shrinker and all [caches](crate::cache) on it. Under it a
+//! pagemap moves in one step from "in use" to "idle" and on to "gone" or back, so that nobody ever
+//! finds it in the list and not in its cache, or the other way round. It is a spin lock that
+//! disables interrupts: the last reference on a pagemap may be dropped in a soft interrupt.
 
 use crate::{
     bindings,
@@ -59,8 +59,8 @@ unsafe impl Sync for Shrinker {}
 ///
 /// # Invariants
 ///
-/// `shrinker` is the one whose lock guards the value. The links in its list are the `shrink_link` of
-/// pagemaps whose count is 0, which are in their caches, and which nobody else destroys.
+/// `shrinker` is the one whose lock guards the value. The links in its list are the `shrink_link`
+/// of pagemaps whose count is 0, which are in their caches, and which nobody else destroys.
 pub(crate) struct IdleList {
     head: *mut bindings::list_head,
 }
@@ -143,7 +143,8 @@ impl Shrinker {
         self.len.store(self.len.load(Relaxed) + 1, Relaxed);
     }
 
-    /// Ends that `dpagemap` is idle, and returns whether it was. It is the caller's then. Any context.
+    /// Ends that `dpagemap` is idle, and returns whether it was. It is the caller's then. Any
+    /// context.
     pub(crate) fn remove(&self, idle: &mut IdleList, dpagemap: NonNull<DrmPagemap>) -> bool {
         if !idle.contains(dpagemap) {
             return false;
@@ -192,7 +193,8 @@ impl Shrinker {
     }
 }
 
-/// A shrinker that the core knows of. Dropping it waits until it doesn't, and nobody is in it. May sleep.
+/// A shrinker that the core knows of. Dropping it waits until it doesn't, and nobody is in it. May
+/// sleep.
 ///
 /// # Invariants
 ///
@@ -225,14 +227,16 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        // Caches are bound to the same device later, so they are gone before; with them what was idle.
+        // Caches are bound to the same device later, so they are gone before; with them what was
+        // idle.
         debug_assert_eq!(self.shrinker.len.load(Relaxed), 0);
         // SAFETY: By the type invariant. It waits for those who are in the callbacks.
         unsafe { bindings::shrinker_free(self.core.as_ptr()) };
     }
 }
 
-/// Makes the shrinker of a device, which goes when the device's parent is unbound. May sleep. [`ENOMEM`].
+/// Makes the shrinker of a device, which goes when the device's parent is unbound. May sleep.
+/// [`ENOMEM`].
 ///
 /// # Safety
 ///
@@ -247,7 +251,8 @@ pub(crate) unsafe fn create_devm(drm: NonNull<bindings::drm_device>) -> Result<N
     Ok(raw)
 }
 
-/// What the core calls that there is nothing to free. bindgen makes a signed number of it, as of the next.
+/// What the core calls that there is nothing to free. bindgen makes a signed number of it, as of
+/// the next.
 const EMPTY: usize = bindings::SHRINK_EMPTY as usize;
 /// What the core calls that nothing was freed.
 const STOP: usize = bindings::SHRINK_STOP as usize;
@@ -291,8 +296,8 @@ unsafe extern "C" fn scan_objects(
     }
 }
 
-/// The last reference on `dpagemap` is gone: keeps it, idle, if it is in a cache and its device was not unplugged;
-/// else destroys it. Any context but that of a hard interrupt.
+/// The last reference on `dpagemap` is gone: keeps it, idle, if it is in a cache and its device was
+/// not unplugged; else destroys it. Any context but that of a hard interrupt.
 ///
 /// # Safety
 ///

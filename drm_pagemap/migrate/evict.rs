@@ -26,24 +26,25 @@ use kernel::{
 /// How often an eviction is tried.
 const TRIES: usize = 3;
 
-/// How long an eviction waits for passing references on pages that it has emptied, in milliseconds a
-/// try.
+/// How long an eviction waits for passing references on pages that it has emptied, in milliseconds
+/// a try.
 const PASSING_MS: u32 = 10;
 
 /// Moves all pages of `devmem` to RAM, and sees to it that the allocation is released.
 ///
-/// Ends the allocation's time slice: a CPU that waits for it keeps taking the page's lock, which would
-/// be in the way here; now it takes the page home itself. Looks at physical pages only, so it works
-/// wherever they are mapped, in any number of processes, also when the address space that they were
-/// migrated from is gone. Large folios for which there is no RAM are split, for which the mmap lock of a
-/// process that has them is taken, but not waited for. May sleep. The caller must keep `devmem` in memory.
-/// `moved` is raised by the number of pages that were moved, also if it fails in the end.
+/// Ends the allocation's time slice: a CPU that waits for it keeps taking the page's lock, which
+/// would be in the way here; now it takes the page home itself. Looks at physical pages only, so it
+/// works wherever they are mapped, in any number of processes, also when the address space that
+/// they were migrated from is gone. Large folios for which there is no RAM are split, for which the
+/// mmap lock of a process that has them is taken, but not waited for. May sleep. The caller must
+/// keep `devmem` in memory. `moved` is raised by the number of pages that were moved, also if it
+/// fails in the end.
 ///
 /// # Errors
 ///
-/// [`EBUSY`]: some pages are pinned or locked for longer. [`ENOMEM`], [`EFAULT`] (a page can't be mapped
-/// for the device), and what the driver's operations say. What could not be moved stays in device
-/// memory, intact.
+/// [`EBUSY`]: some pages are pinned or locked for longer. [`ENOMEM`], [`EFAULT`] (a page can't be
+/// mapped for the device), and what the driver's operations say. What could not be moved stays in
+/// device memory, intact.
 pub fn to_ram(devmem: &DrmPagemapDevmem, moved: &mut usize) -> Result {
     let mut result = Ok(());
 
@@ -82,7 +83,8 @@ fn once(devmem: &DrmPagemapDevmem, moved: &mut usize) -> Result<bool> {
     Ok(split_large(&zdd, &home))
 }
 
-/// The first zone device data that is `wanted`, among those of pages that have something to bring home.
+/// The first zone device data that is `wanted`, among those of pages that have something to bring
+/// home.
 fn zdd_of(pages: &Collected<'_>, wanted: impl Fn(&Zdd) -> bool) -> Option<ARef<Zdd>> {
     pages
         .steps()
@@ -93,7 +95,8 @@ fn zdd_of(pages: &Collected<'_>, wanted: impl Fn(&Zdd) -> bool) -> Option<ARef<Z
         .map(ARef::from)
 }
 
-/// Splits the large folios that could not come home whole. Returns whether there are now smaller ones.
+/// Splits the large folios that could not come home whole. Returns whether there are now smaller
+/// ones.
 fn split_large(zdd: &Zdd, home: &Home) -> bool {
     let zone = zdd.dpagemap().zone_device();
 
@@ -102,9 +105,11 @@ fn split_large(zdd: &Zdd, home: &Home) -> bool {
         .fold(false, |any, &pfn| mm::split(zone, pfn) || any)
 }
 
-/// Moves to RAM whatever is in use of `npages` frames of `dpagemap` from `start` on, of all allocations.
+/// Moves to RAM whatever is in use of `npages` frames of `dpagemap` from `start` on, of all
+/// allocations.
 ///
-/// Best effort, for a device that goes away: returns whether all that was found has moved. May sleep.
+/// Best effort, for a device that goes away: returns whether all that was found has moved. May
+/// sleep.
 pub fn frames_to_ram(dpagemap: &DrmPagemap, start: Pfn, npages: usize) -> Result<bool> {
     /// Pages at a time, which bounds the memory it takes.
     const CHUNK: usize = 512;

@@ -63,8 +63,8 @@ impl VmFault {
     }
 }
 
-/// The longest that a fault waits for the end of a time slice before the core may look at signals, in
-/// milliseconds.
+/// The longest that a fault waits for the end of a time slice before the core may look at signals,
+/// in milliseconds.
 const WAIT_MS: u32 = 20;
 
 /// Brings home the page that a CPU wants, and with it its allocation as far as it is mapped here.
@@ -72,8 +72,9 @@ const WAIT_MS: u32 = 20;
 /// Within the allocation's time slice nothing moves, and the CPU waits, as far as the fault allows
 /// that; for a while, then it faults again. So it does when somebody else is at the page. If the
 /// allocation can't be brought home whole, the folio that is wanted still is, so that no process is
-/// killed for the sake of a neighbour; if there is no RAM for a large one, it comes home page by page,
-/// which takes the CPU another fault. Called under the mmap lock, with the page locked. May sleep.
+/// killed for the sake of a neighbour; if there is no RAM for a large one, it comes home page by
+/// page, which takes the CPU another fault. Called under the mmap lock, with the page locked. May
+/// sleep.
 pub(crate) fn to_ram(fault: Fault<'_>) -> VmFault {
     let Some(zdd) = Zdd::of_folio(fault.folio()) else {
         return VmFault::Sigbus;
@@ -98,8 +99,8 @@ pub(crate) fn to_ram(fault: Fault<'_>) -> VmFault {
 /// Lets somebody else get on who is at the page that is wanted.
 ///
 /// At first the CPU just faults again. If that doesn't help, it sleeps for a jiffy: a page may be
-/// held for long. While it sleeps it keeps a reference on the page itself, with which nobody gets the
-/// page home; so only one task does, of all that want this page, and the others keep trying.
+/// held for long. While it sleeps it keeps a reference on the page itself, with which nobody gets
+/// the page home; so only one task does, of all that want this page, and the others keep trying.
 fn back_off(fault: Fault<'_>) -> VmFault {
     static ASLEEP: [Atomic<bool>; 64] = [const { Atomic::new(false) }; 64];
 
@@ -136,11 +137,12 @@ fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd) -> Result<bool> {
     Ok(Zdd::is_retired(fault.folio()))
 }
 
-/// Splits the large folio in the middle of which the page is that is wanted, and returns whether that
-/// has succeeded.
+/// Splits the large folio in the middle of which the page is that is wanted, and returns whether
+/// that has succeeded.
 ///
-/// Collecting such a folio would split it, too, but the core would then take its first page for the one
-/// that the fault has locked, and unlock a page that nobody has locked. So nothing else is collected here.
+/// Collecting such a folio would split it, too, but the core would then take its first page for the
+/// one that the fault has locked, and unlock a page that nobody has locked. So nothing else is
+/// collected here.
 fn split(fault: &Fault<'_>, owner: PagemapOwner) -> Result<bool> {
     let start = fault.address();
     let range = VmaRange::new(fault.vma(), start..start + PAGE_SIZE)?;
@@ -155,8 +157,8 @@ fn split(fault: &Fault<'_>, owner: PagemapOwner) -> Result<bool> {
     Ok(fault.is_first_page())
 }
 
-/// The naturally aligned addresses around the fault, `size` bytes rounded up to a power of two, as far
-/// as the area goes.
+/// The naturally aligned addresses around the fault, `size` bytes rounded up to a power of two, as
+/// far as the area goes.
 fn window(fault: &Fault<'_>, size: usize) -> Range<usize> {
     let size = size.max(PAGE_SIZE).checked_next_power_of_two();
     let start = size.map_or(0, |size| fault.address() & !(size - 1));

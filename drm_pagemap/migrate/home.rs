@@ -21,8 +21,8 @@ use kernel::prelude::*;
 pub(super) struct Home {
     /// The number of pages that did.
     pub(super) moved: usize,
-    /// The first frames of large folios that did not, for want of RAM that is contiguous. There may be
-    /// enough for their pages, one by one.
+    /// The first frames of large folios that did not, for want of RAM that is contiguous. There may
+    /// be enough for their pages, one by one.
     pub(super) large: KVec<Pfn>,
 }
 
@@ -89,8 +89,8 @@ fn copy(pages: &Collected<'_>, zdd: &Zdd) -> Result {
         .copy_to_ram(&mut device_pages, dma.addrs(), None)
 }
 
-/// Notes in the device folios that were migrated that what they hold is stale. Returns the number of
-/// pages that were migrated.
+/// Notes in the device folios that were migrated that what they hold is stale. Returns the number
+/// of pages that were migrated.
 pub(super) fn retire_sources(migrated: &Migrated<'_>) -> usize {
     let mut pages = 0;
 

@@ -32,15 +32,15 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// Migrates `range` (in bytes) of `mm` to the device memory `devmem`: all of it or nothing, or what is
-/// missing there, as `want` says.
+/// Migrates `range` (in bytes) of `mm` to the device memory `devmem`: all of it or nothing, or what
+/// is missing there, as `want` says.
 ///
 /// The reference is consumed whatever the outcome: when this returns an error, the allocation has
 /// been released, or will be as soon as passing references on its pages are gone. On success it is
 /// released when the last page that was migrated to it is free. Addresses never touched are
-/// populated too; the driver is told of them by a missing source, and clears them. Folios that a PMD
-/// maps stay whole where the allocation's frames allow it. Pages in the memory of another device with
-/// the same pagemap owner are copied from there, by that device. May sleep.
+/// populated too; the driver is told of them by a missing source, and clears them. Folios that a
+/// PMD maps stay whole where the allocation's frames allow it. Pages in the memory of another
+/// device with the same pagemap owner are copied from there, by that device. May sleep.
 ///
 /// # Errors
 ///
@@ -49,9 +49,9 @@ use kernel::{
 /// - [`ENOENT`]: nothing is mapped at the range's start;
 /// - [`EINVAL`]: the range is empty, not made of whole pages, reaches out of the area, or is larger
 ///   than the allocation;
-/// - [`EBUSY`], where all of it is wanted: pages are pinned, locked or changing just now; part of the
-///   range is in device memory from where it can't be copied; or a race was lost. What was where it
-///   was stays usable. Try again;
+/// - [`EBUSY`], where all of it is wanted: pages are pinned, locked or changing just now; part of
+///   the range is in device memory from where it can't be copied; or a race was lost. What was
+///   where it was stays usable. Try again;
 /// - [`EFAULT`]: a page can't be mapped for the device;
 /// - [`ENOMEM`], and what the drivers' operations say.
 pub fn to_devmem(
@@ -180,7 +180,8 @@ impl<'a> Plan<'a> {
         match step.folio() {
             Some(folio) if self.is_resident(folio) => self.move_resident,
             Some(folio) if folio.is_device_private() => {
-                // In the memory of another device, whose driver must be one of this layer's to copy.
+                // In the memory of another device, whose driver must be one of this layer's to
+                // copy.
                 self.zdd.dpagemap().has_device_map() && Zdd::of_folio(folio).is_some()
             }
             _ => true,

@@ -40,8 +40,8 @@ impl Fault<'_> {
     ///
     /// # Safety
     ///
-    /// `vmf` must be what the core passed to that callback, which must not return before the result is
-    /// dropped.
+    /// `vmf` must be what the core passed to that callback, which must not return before the result
+    /// is dropped.
     pub unsafe fn from_raw(vmf: *mut bindings::vm_fault) -> Self {
         // INVARIANT: That is how do_swap_page() and do_huge_pmd_device_private() call it.
         Self {
@@ -84,11 +84,11 @@ impl Fault<'_> {
         unsafe { (*self.vmf).flags & bindings::fault_flag_FAULT_FLAG_TRIED != 0 }
     }
 
-    /// Waits as long as `busy` says so, but no longer than `jiffies`, nor once the task is to be killed.
-    /// It is asked every jiffy.
+    /// Waits as long as `busy` says so, but no longer than `jiffies`, nor once the task is to be
+    /// killed. It is asked every jiffy.
     ///
-    /// Meanwhile the mmap lock and the page's lock are free for others; only where the fault is such
-    /// that the mmap lock can't be let go, this does not wait.
+    /// Meanwhile the mmap lock and the page's lock are free for others; only where the fault is
+    /// such that the mmap lock can't be let go, this does not wait.
     pub fn wait_while(self, jiffies: Jiffies, busy: impl Fn() -> bool) -> Waited {
         // SAFETY: By the type invariant.
         let flags = unsafe { (*self.vmf).flags };
@@ -102,9 +102,10 @@ impl Fault<'_> {
         }
 
         let folio = self.folio().as_raw();
-        // SAFETY: By the type invariant both locks are held on behalf of the fault. The core expects the
-        // mmap lock to be free after this, and takes nothing from the area any more. The reference on the
-        // folio stays, and keeps it from being split or freed, until it is locked again.
+        // SAFETY: By the type invariant both locks are held on behalf of the fault. The core
+        // expects the mmap lock to be free after this, and takes nothing from the area any more.
+        // The reference on the folio stays, and keeps it from being split or freed, until it is
+        // locked again.
         unsafe {
             let mm = (*(*self.vmf).__bindgen_anon_1.vma).vm_mm;
 

@@ -239,8 +239,8 @@ fn compound_head(page: *mut bindings::page, info: usize) -> *mut bindings::page 
 pub struct FolioRef(NonNull<bindings::folio>);
 
 impl FolioRef {
-    /// A reference on the folio whose first page is `page`; [`None`] if it is free, or no first page;
-    /// `folio_get_nontail_page()`.
+    /// A reference on the folio whose first page is `page`; [`None`] if it is free, or no first
+    /// page; `folio_get_nontail_page()`.
     ///
     /// # Safety
     ///

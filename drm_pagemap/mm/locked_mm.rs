@@ -17,8 +17,8 @@ use kernel::{
 
 /// An address space whose mmap lock is held at least for reading.
 ///
-/// Unlike [`MmapReadGuard`](kernel::mm::MmapReadGuard) it says which address space it is, and it may
-/// stand for a lock that a C caller took.
+/// Unlike [`MmapReadGuard`](kernel::mm::MmapReadGuard) it says which address space it is, and it
+/// may stand for a lock that a C caller took.
 ///
 /// # Invariants
 ///
@@ -113,8 +113,8 @@ impl<'a> LockedMm<'a> {
 
     /// The area that holds all of `range` (in bytes).
     ///
-    /// [`ENOENT`]: nothing is mapped at its start. [`EINVAL`]: the range is empty, not a multiple of
-    /// pages, or longer than the area.
+    /// [`ENOENT`]: nothing is mapped at its start. [`EINVAL`]: the range is empty, not a multiple
+    /// of pages, or longer than the area.
     pub fn vma_covering(&self, range: &Range<usize>) -> Result<&VmaRef> {
         if range.is_empty() || (range.start | range.end) & !kernel::page::PAGE_MASK != 0 {
             return Err(EINVAL);

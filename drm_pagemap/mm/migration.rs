@@ -83,9 +83,9 @@ impl Inner<'_> {
         match &self.by {
             By::Address(pieces) => {
                 let _ = pieces.each(&mut self.arrays, |args, _| {
-                    // SAFETY: As migrate_vma_setup() left the piece, or without an entry if that was
-                    // not called. The destinations are as the type invariant says. Called once, from
-                    // the last state's drop.
+                    // SAFETY: As migrate_vma_setup() left the piece, or without an entry if that
+                    // was not called. The destinations are as the type invariant says. Called once,
+                    // from the last state's drop.
                     unsafe { bindings::migrate_vma_finalize(args) };
                     Ok(())
                 });
@@ -118,8 +118,9 @@ impl<'a> Collected<'a> {
     /// Collects what `select` asks for of a range of virtual addresses; `migrate_vma_setup()`.
     ///
     /// `owner` says whose device pages; `fault` is the fault that this is about, if it is. The
-    /// range's area must be under the mmap lock, or under the vma lock in a fault. May sleep. `arrays`
-    /// must be for as many pages as the range has, else [`EINVAL`], as for areas that can't migrate.
+    /// range's area must be under the mmap lock, or under the vma lock in a fault. May sleep.
+    /// `arrays` must be for as many pages as the range has, else [`EINVAL`], as for areas that
+    /// can't migrate.
     pub fn from_vma(
         range: &VmaRange<'a>,
         owner: PagemapOwner,
@@ -159,9 +160,9 @@ impl<'a> Collected<'a> {
         let result = pieces.each(&mut this.0.arrays, |args, pages| {
             args.flags = select(pages).as_raw();
             args.npages = 0;
-            // SAFETY: The area is valid and locked, `VmaRange` has checked the range against it, and
-            // the arrays have an entry for each of the piece's pages. A fault page is locked by the
-            // fault.
+            // SAFETY: The area is valid and locked, `VmaRange` has checked the range against it,
+            // and the arrays have an entry for each of the piece's pages. A fault page is locked by
+            // the fault.
             kernel::error::to_result(unsafe { bindings::migrate_vma_setup(args) })
         });
 
@@ -219,10 +220,11 @@ impl<'a> Collected<'a> {
     }
 
     /// Puts folios in the places of sources: calls `choose` for each one that can be migrated, and
-    /// takes the folio that it returns, if any. Whoever copies fills it with the source's bytes before
-    /// [`migrate`](Self::migrate). Returns the number of pages that got a destination.
+    /// takes the folio that it returns, if any. Whoever copies fills it with the source's bytes
+    /// before [`migrate`](Self::migrate). Returns the number of pages that got a destination.
     ///
-    /// An error of `choose` is passed on. [`EINVAL`]: the folio is of another order than the source.
+    /// An error of `choose` is passed on. [`EINVAL`]: the folio is of another order than the
+    /// source.
     pub fn fill(
         &mut self,
         mut choose: impl FnMut(&Step<'_>) -> Result<Option<LockedFolio>>,
@@ -274,9 +276,9 @@ impl<'a> Collected<'a> {
     /// mapped whole, and gives up all else that was collected. May sleep.
     ///
     /// That is how far the core gets with splitting a folio on which a CPU fault holds a reference.
-    /// Once it is mapped by pages, the next fault on it can split it. `head`, one page of RAM, must have
-    /// the contents of the folio's first page: should the core be able to split it already, that page
-    /// is migrated.
+    /// Once it is mapped by pages, the next fault on it can split it. `head`, one page of RAM, must
+    /// have the contents of the folio's first page: should the core be able to split it already,
+    /// that page is migrated.
     pub fn map_by_pages(mut self, index: usize, head: LockedFolio) -> Result<Migrated<'a>> {
         let large = self
             .0

@@ -78,8 +78,8 @@ impl Pfn {
     }
 }
 
-/// Whether `pfns` are frames that one folio could be made of: as many as a power of two, contiguous,
-/// and aligned to their number.
+/// Whether `pfns` are frames that one folio could be made of: as many as a power of two,
+/// contiguous, and aligned to their number.
 pub fn are_one_folio(pfns: &[Pfn]) -> bool {
     let Some(first) = pfns.first() else {
         return false;

@@ -69,7 +69,8 @@ pub struct VmaRange<'a> {
 }
 
 impl<'a> VmaRange<'a> {
-    /// The part `range` (in bytes) of `vma`. [`EINVAL`] if it is empty, misaligned, or reaches out of it.
+    /// The part `range` (in bytes) of `vma`. [`EINVAL`] if it is empty, misaligned, or reaches out
+    /// of it.
     pub fn new(vma: &'a VmaRef, range: Range<usize>) -> Result<Self> {
         if range.is_empty()
             || (range.start | range.end) & !PAGE_MASK != 0
@@ -129,9 +130,9 @@ impl Pieces {
         }
     }
 
-    /// Calls `f` with the arguments of each piece, pointing at its part of the arrays, and the range
-    /// of pages that it is; until it returns an error. The arguments are made anew each time, so that
-    /// no pointer outlives a borrow.
+    /// Calls `f` with the arguments of each piece, pointing at its part of the arrays, and the
+    /// range of pages that it is; until it returns an error. The arguments are made anew each time,
+    /// so that no pointer outlives a borrow.
     pub(super) fn each(
         &self,
         arrays: &mut Arrays,

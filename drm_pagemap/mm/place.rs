@@ -30,8 +30,8 @@ use kernel::{
 /// Where a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Not present: never touched, not mapped, swapped out, on the move, or in the memory of a device that has
-    /// another owner.
+    /// Not present: never touched, not mapped, swapped out, on the move, or in the memory of a
+    /// device that has another owner.
     None,
     /// In RAM.
     Ram,

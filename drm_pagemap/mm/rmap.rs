@@ -4,8 +4,8 @@
 //!
 //! C header: [`include/linux/rmap.h`](srctree/include/linux/rmap.h)
 //!
-//! The core has walks of its own for this, which modules can't call. This one asks for less: a place
-//! where the folio may be mapped, to be checked under the mmap lock.
+//! The core has walks of its own for this, which modules can't call. This one asks for less: a
+//! place where the folio may be mapped, to be checked under the mmap lock.
 
 use crate::{
     bindings,
@@ -32,8 +32,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// The lock of `root`, which guards `this`, is held. If the folio was mapped after it was taken, `this`
-/// is valid for as long as the lock is held.
+/// The lock of `root`, which guards `this`, is held. If the folio was mapped after it was taken,
+/// `this` is valid for as long as the lock is held.
 struct AnonVma {
     this: NonNull<bindings::anon_vma>,
     root: NonNull<bindings::anon_vma>,
@@ -107,8 +107,8 @@ unsafe fn fields(folio: &LockedFolio) -> &FolioFields {
 
 type FolioFields = bindings::folio__bindgen_ty_1__bindgen_ty_1;
 
-/// The `nth` place where a part of `folio` may be mapped: an address space with users, and the address
-/// (in bytes) there of the first page of that part.
+/// The `nth` place where a part of `folio` may be mapped: an address space with users, and the
+/// address (in bytes) there of the first page of that part.
 ///
 /// A hint: the address space may have another page there by now, or never have mapped this one.
 /// [`None`]: there are no more, or the core is changing them just now. Does not sleep.

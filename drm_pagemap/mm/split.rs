@@ -2,8 +2,8 @@
 
 //! Splitting of large device folios that have to go home in single pages.
 //!
-//! The core splits no folio on behalf of a module, unless a migration by virtual address wants only a
-//! part of it. So that is what is begun here, and given up.
+//! The core splits no folio on behalf of a module, unless a migration by virtual address wants only
+//! a part of it. So that is what is begun here, and given up.
 
 use crate::mm::{
     rmap,
@@ -26,10 +26,10 @@ use kernel::{
 
 /// Splits the large folio of `zone` whose first frame is `pfn`, in all address spaces that map it.
 ///
-/// Best effort: returns whether there is no such large folio any more. It can't be split while anybody
-/// else has a reference on it, or has it locked. Takes the mmap lock of an address space that maps it, but
-/// does not wait for it, so that drivers may call this with locks of theirs held that nest in it. May
-/// sleep.
+/// Best effort: returns whether there is no such large folio any more. It can't be split while
+/// anybody else has a reference on it, or has it locked. Takes the mmap lock of an address space
+/// that maps it, but does not wait for it, so that drivers may call this with locks of theirs held
+/// that nest in it. May sleep.
 pub fn split(zone: &ZoneDevice, pfn: Pfn) -> bool {
     for nth in 0.. {
         let Some(folio) = zone.folio(pfn) else {

@@ -135,7 +135,8 @@ impl ZoneDevice {
 
         // SAFETY: Free frames of this zone device, which nobody else takes now.
         unsafe { bindings::drm_pagemap_helper_zone_device_folio_init(folio, self.as_raw(), order) };
-        // SAFETY: The folio was just made, with one reference and locked, both ours; it is not null.
+        // SAFETY: The folio was just made, with one reference and locked, both ours; it is not
+        // null.
         let folio = unsafe { LockedFolio::from_raw(NonNull::new_unchecked(folio)) };
 
         // SAFETY: Device memory of ours that nobody else knows of yet.
@@ -163,7 +164,8 @@ unsafe impl Send for ZoneDeviceRegion {}
 unsafe impl Sync for ZoneDeviceRegion {}
 
 impl ZoneDeviceRegion {
-    /// Finds a free range of `size` bytes of physical address space, and registers it as device-private memory.
+    /// Finds a free range of `size` bytes of physical address space, and registers it as
+    /// device-private memory.
     ///
     /// May sleep. [`EINVAL`]: `size` is 0 or no multiple of the page size. [`ENOMEM`], [`ERANGE`],
     /// [`EBUSY`] and others: what the core says if there is no such range.

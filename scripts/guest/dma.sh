@@ -8,8 +8,9 @@
 #   iova     all folios of a range linked into one range of I/O virtual addresses
 #   swiotlb  each piece of a folio by itself, through a bounce buffer
 
+# shellcheck disable=SC2154 # $way comes from the kernel's command line
+
 . /guest/lib.sh
-# shellcheck disable=SC2154 # way comes from the command line of the kernel
 
 events=/sys/kernel/tracing/events
 trace=/sys/kernel/tracing/trace

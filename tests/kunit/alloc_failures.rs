@@ -2,7 +2,8 @@
 
 //! Every allocation that a path makes fails once: no data is lost, nothing is left behind.
 //!
-//! Needs a kernel with fault injection, set up as `helpers.c` says; `scripts/guest/kunit.sh` does that.
+//! Needs a kernel with fault injection, set up as `helpers.c` says; `scripts/guest/kunit.sh` does
+//! that.
 
 use crate::{
     ffi,
@@ -61,8 +62,8 @@ impl Injection {
     }
 }
 
-/// Calls `op` again and again; each time one allocation later fails, until none does, or the `most`th
-/// did. The log says how many that were.
+/// Calls `op` again and again; each time one allocation later fails, until none does, or the
+/// `most`th did. The log says how many that were.
 fn each_fails(what: &str, most: u32, mut op: impl FnMut(&mut Injection) -> Outcome) -> Outcome {
     // SAFETY: No requirements.
     if !unsafe { ffi::drm_pagemap_kunit_can_fail_alloc() } {
@@ -88,7 +89,8 @@ fn each_fails(what: &str, most: u32, mut op: impl FnMut(&mut Injection) -> Outco
     Ok(())
 }
 
-/// What a migration to device memory may say. The core does not tell why it left a page where it was.
+/// What a migration to device memory may say. The core does not tell why it left a page where it
+/// was.
 fn is_shortage(err: Error) -> bool {
     err == ENOMEM || err == EBUSY
 }
@@ -309,8 +311,8 @@ fn unregister(test: &mut Test, _gpu: &Gpu) -> Outcome {
     })
 }
 
-/// The first allocations: the pagemap, the core's resource for it, and what a debug kernel has to note
-/// about them, which it can do without. Of later ones the core complains in the log.
+/// The first allocations: the pagemap, the core's resource for it, and what a debug kernel has to
+/// note about them, which it can do without. Of later ones the core complains in the log.
 fn register(_test: &mut Test, gpu: &Gpu) -> Outcome {
     let mut failed = 0;
 

@@ -27,16 +27,6 @@
 
 #include "helpers.h"
 
-/* What other threads, or the layer's work queue, do takes a moment. */
-#define wait_for(cond)							\
-({									\
-	unsigned long __end = jiffies + 5 * HZ;				\
-									\
-	while (!(cond) && time_before(jiffies, __end))			\
-		msleep(1);						\
-	(cond);								\
-})
-
 #define NR_CACHES	2
 
 /* A driver with a shrinker and two caches. */
@@ -303,7 +293,7 @@ static int thread_fn(void *data)
 	thread->fn(thread);
 	WRITE_ONCE(thread->done, true);
 	while (!kthread_should_stop())
-		msleep(1);
+		usleep_range(1000, 2000);
 	return 0;
 }
 

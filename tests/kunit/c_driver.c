@@ -20,16 +20,6 @@
 
 /* --- What tests share ----------------------------------------------------- */
 
-/* What the layer does from its work queue takes a moment. */
-#define wait_for(cond)							\
-({									\
-	unsigned long __end = jiffies + 5 * HZ;				\
-									\
-	while (!(cond) && time_before(jiffies, __end))			\
-		usleep_range(1000, 2000);					\
-	(cond);								\
-})
-
 static int c_migrate(struct c_alloc *alloc, unsigned long start,
 		     unsigned long end, unsigned long timeslice_ms)
 {

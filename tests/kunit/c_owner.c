@@ -277,7 +277,7 @@ static int leaver(void *data)
 
 	drm_pagemap_release_owner(peer);
 	while (!kthread_should_stop())
-		msleep(1);
+		usleep_range(1000, 2000);
 	return 0;
 }
 
@@ -293,7 +293,7 @@ static void release_by_two(struct kunit *test)
 		mutex_lock(&board->list.lock);
 		for (int i = 0; i < 2; i++)
 			threads[i] = kthread_run(leaver, &board->peers[0], "leaver");
-		msleep(2);
+		usleep_range(2000, 4000);
 		mutex_unlock(&board->list.lock);
 		for (int i = 0; i < 2; i++)
 			if (!IS_ERR(threads[i]))

@@ -69,8 +69,8 @@ fn undone_if_not_all_map(test: &mut Test, gpu: &Gpu) -> Outcome {
     memory.verify(1)
 }
 
-/// Unmapping may be what copies the data, from a bounce buffer: so it comes before a CPU can read the
-/// page.
+/// Unmapping may be what copies the data, from a bounce buffer: so it comes before a CPU can read
+/// the page.
 fn undone_before_fault_ends(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = aligned(1)?;
 

@@ -312,7 +312,8 @@ fn memory_is_reused(test: &mut Test, gpu: &Gpu) -> Outcome {
     b.verify(2)
 }
 
-/// Two tasks evict the same allocation. One may find pages locked by the other, but the pages get home.
+/// Two tasks evict the same allocation. One may find pages locked by the other, but the pages get
+/// home.
 fn at_the_same_time(test: &mut Test, gpu: &Gpu) -> Outcome {
     let or_busy = |result: Result| match result {
         Err(err) if err == EBUSY => Ok(()),

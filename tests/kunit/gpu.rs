@@ -353,8 +353,8 @@ impl Gpu {
         Ok(unsafe { ffi::drm_pagemap_kunit_dma_maps(self.dma.0) as usize })
     }
 
-    /// Calls `migration`, which brings the page at an address home, and returns how many DMA mappings
-    /// there were when the process could just see it again.
+    /// Calls `migration`, which brings the page at an address home, and returns how many DMA
+    /// mappings there were when the process could just see it again.
     pub(crate) fn dma_live_on_remap(
         &self,
         addr: usize,
@@ -397,8 +397,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// Checks that the device has no DMA mappings, and that all that it had were undone as they were
-    /// made.
+    /// Checks that the device has no DMA mappings, and that all that it had were undone as they
+    /// were made.
     pub(crate) fn check_no_dma(&self) -> Outcome {
         // SAFETY: No requirements.
         if unsafe { ffi::drm_pagemap_kunit_dma_watched() } {

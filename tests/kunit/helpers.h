@@ -7,7 +7,22 @@
 #ifndef _DRM_PAGEMAP_KUNIT_HELPERS_H_
 #define _DRM_PAGEMAP_KUNIT_HELPERS_H_
 
+#include <linux/delay.h>
+#include <linux/jiffies.h>
 #include <linux/types.h>
+
+/*
+ * Waits for up to 5 s until the condition is true, and returns whether it is:
+ * what other threads, or the layer's work queue, do takes a moment.
+ */
+#define wait_for(cond)							\
+({									\
+	unsigned long __end = jiffies + 5 * HZ;				\
+									\
+	while (!(cond) && time_before(jiffies, __end))			\
+		usleep_range(1000, 2000);				\
+	(cond);								\
+})
 
 struct completion;
 struct device;

@@ -111,7 +111,8 @@ fn large_hole(test: &mut Test, gpu: &Gpu) -> Outcome {
     memory.verify_zero()
 }
 
-/// All kinds in one range: a huge page, single pages, single holes, a large hole that the range cuts.
+/// All kinds in one range: a huge page, single pages, single holes, a large hole that the range
+/// cuts.
 fn mixed(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = UserMemory::map_aligned(4 * PAGES)?;
     let range = memory.part(PAGES / 2..4 * PAGES - PAGES / 2);
@@ -174,7 +175,8 @@ fn misaligned(test: &mut Test, gpu: &Gpu) -> Outcome {
     small.verify(2)
 }
 
-/// With no huge page to be had in RAM, a touch still brings it home, and does not copy it all twice.
+/// With no huge page to be had in RAM, a touch still brings it home, and does not copy it all
+/// twice.
 fn touch_without_huge_pages(test: &mut Test, gpu: &Gpu) -> Outcome {
     for touched in [0, 77, PAGES - 1] {
         let memory = huge(1, 1)?;
