@@ -192,6 +192,7 @@ enum client_lifetime_verb {
 	CLIENT_PAGEMAP_PUT,
 	CLIENT_PAGEMAP_REINIT,
 	CLIENT_PAGEMAP_REFS,		/* result: its reference count */
+	CLIENT_PAGEMAP_LISTED,		/* result: whether it is on a shrinker's list */
 	/*
 	 * Lock the cache, look up, create if there is none, unlock. Out: slot, and in
 	 * @arg whether it was created. In: @arg ms to wait before, inside drm_dev_enter.

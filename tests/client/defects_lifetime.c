@@ -91,9 +91,11 @@ static void cache_freed_in_scan(void)
 
 	lifetime(CLIENT_PAGEMAP_PUT, gpu, 0, 0);
 	/* The shrinker is on its way to the second lock, the cache's, when the device goes. */
-	slow_locks("200000");
+	slow_locks("2000000");
 	check(!pthread_create(&thread, NULL, shrink_once, NULL), "no thread");
-	sleep_ms(300);
+	for (int i = 0; i < 6000 && lifetime(CLIENT_PAGEMAP_LISTED, gpu, 0, 0).result; i++)
+		sleep_ms(1);
+	check(!lifetime(CLIENT_PAGEMAP_LISTED, gpu, 0, 0).result, "the shrinker does nothing");
 	slow_locks("0");
 	lifetime(CLIENT_REMOVE, gpu, 0, 0);
 	pthread_join(thread, NULL);
@@ -170,7 +172,7 @@ static void module_goes(void)
 
 static const struct ktap_test tests[] = {
 	{ "defect_20_shrinker_race", shrinker_race, 20 },
-	{ "defect_21_cache_freed_in_scan", cache_freed_in_scan, 10 },
+	{ "defect_21_cache_freed_in_scan", cache_freed_in_scan, 15 },
 	{ "defect_22_lookup_and_unplug", lookup_and_unplug, 15 },
 	{ "defect_23_release_twice", release_twice, 10 },
 	{ "defect_24_module_goes", module_goes, 10 },

@@ -162,6 +162,9 @@ int lifetime_op(struct world *world, struct client_lifetime *args)
 	case CLIENT_PAGEMAP_REFS:
 		args->result = kref_read(&pagemap->base.ref);
 		return 0;
+	case CLIENT_PAGEMAP_LISTED:
+		args->result = !list_empty_careful(&pagemap->base.shrink_link);
+		return 0;
 	}
 	return -EINVAL;
 }

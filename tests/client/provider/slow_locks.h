@@ -16,8 +16,10 @@ extern unsigned int drm_pagemap_lock_delay_us;
 
 static __always_inline void drm_pagemap_slow_lock(spinlock_t *lock)
 {
-	if (READ_ONCE(drm_pagemap_lock_delay_us))
-		udelay(drm_pagemap_lock_delay_us);
+	unsigned int us = READ_ONCE(drm_pagemap_lock_delay_us);
+
+	mdelay(us / 1000);
+	udelay(us % 1000);
 	spin_lock(lock);
 }
 
