@@ -120,7 +120,7 @@ static void expect_filled(struct kunit *test, unsigned long addr,
 static void pagemap_references(struct kunit *test)
 {
 	struct c_gpu *gpu = test->priv;
-	int modules = module_refcount(THIS_MODULE);
+	int modules = drm_pagemap_kunit_module_refs();
 
 	KUNIT_EXPECT_EQ(test, kref_read(&gpu->dpagemap.ref), 1);
 	KUNIT_EXPECT_EQ(test, kref_read(&gpu->drm->ref), 2);
@@ -138,7 +138,8 @@ static void pagemap_references(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&gpu->destroyed), 1);
 	KUNIT_EXPECT_NULL(test, drm_pagemap_get_unless_zero(&gpu->dpagemap));
 	KUNIT_EXPECT_TRUE(test, wait_for(kref_read(&gpu->drm->ref) == 1));
-	KUNIT_EXPECT_TRUE(test, wait_for(module_refcount(THIS_MODULE) == modules - 1));
+	KUNIT_EXPECT_TRUE(test, wait_for(drm_pagemap_kunit_module_refs() ==
+					 modules - IS_ENABLED(MODULE)));
 }
 
 /* A pagemap that its driver kept is brought back to life. */
