@@ -49,8 +49,8 @@ run shell:
 test:
 	@scripts/run-tests $(PARTS)
 
-stock:
-	@scripts/run-tests stock
+stock intree:
+	@scripts/run-tests $@
 
 # The table of Documentation/, from a run of the conformance suite on both providers.
 comparison:
@@ -88,11 +88,14 @@ Builds:
 
 Runs, in QEMU:
   run              the demo: a process's pages move through the emulated GPU
-  test             everything: unit tests, KUnit, system tests, Debian's kernel
-  comparison       the conformance suite, on the kernel's own drm_pagemap and on
-                   ours; writes Documentation/c-comparison.md
-  stock            the last of these alone: the module on Debian's own kernel, in
-                   C's place under Debian's xe.ko
+  test             everything: unit tests, KUnit, system tests, the conformance
+                   suite, Debian's kernel, the project in a kernel tree
+  comparison       of these, alone: the conformance suite, on the kernel's own
+                   drm_pagemap and on ours; writes Documentation/c-comparison.md
+  stock            of these, alone: the module on Debian's own kernel, in C's place
+                   under Debian's xe.ko
+  intree           of these, alone: in a kernel tree, built in and as modules;
+                   scripts/intree KDIR puts the project into a tree of yours
   shell            a shell in the guest, with the modules loaded
 
 Checks:
@@ -106,7 +109,7 @@ Variables:
   SIZE=64M         of the demo's buffer
   VRAM=256M        of the emulated GPU
   CPUS=2           of the guest
-  PARTS="..."      of the tests: device kunit system client dma stock
+  PARTS="..."      of the tests: device kunit system client dma stock intree
   KUNIT_FILTER=G   only KUnit tests that match this glob
   CLIENT_FILTER=G  only cases of the conformance suite that match this glob
   SYSTEM_FILTER=G  only programs of tests/system that match this glob
@@ -117,5 +120,5 @@ export help_text
 help:
 	@echo "$$help_text"
 
-.PHONY: modules modules_install clean rust-analyzer run shell test comparison stock rustfmt rustfmtcheck \
+.PHONY: modules modules_install clean rust-analyzer run shell test comparison stock intree rustfmt rustfmtcheck \
 	clippy checkpatch shellcheck toolbox distclean help

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Finds what must not be in a guest's kernel log."""
+"""Finds what must not be in a guest's kernel log. `guestlog.py FILE` prints it, and fails."""
 
 import re
+import sys
 
 # At the start of a message, where the kernel's own reports put them.
 _HEADS = re.compile(
@@ -32,3 +33,10 @@ def report(lines, context=30):
         if _HEADS.match(message) or _PHRASES.search(message):
             return lines[number:number + context]
     return []
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], encoding="utf-8", errors="replace") as log:
+        found = report(log.read().splitlines())
+    print("\n".join(found), end="\n" if found else "")
+    sys.exit(bool(found))
