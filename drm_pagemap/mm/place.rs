@@ -10,7 +10,8 @@ use crate::{
         Folio,
         LockedMm,
         PagemapOwner,
-        Pfn, //
+        Pfn,
+        NR_PMD_PAGES, //
     },
 };
 use core::{
@@ -110,22 +111,26 @@ pub fn places(
     owner: PagemapOwner,
     mut found: impl FnMut(usize, Place) -> Result,
 ) -> Result {
-    /// Pages a snapshot, which bounds the memory it takes.
-    const CHUNK: usize = 512;
+    /// Bytes a snapshot, which bounds the memory it takes. Each starts where a PMD's range does: of
+    /// a device folio that a PMD maps, the core reports the first frames, wherever it starts to look.
+    const CHUNK: usize = NR_PMD_PAGES * PAGE_SIZE;
 
     if range.is_empty() || (range.start | range.end) & !PAGE_MASK != 0 {
         return Err(EINVAL);
     }
 
-    let mut pfns = KVec::from_elem(0usize, CHUNK, GFP_KERNEL)?;
+    let mut pfns = KVec::from_elem(0usize, NR_PMD_PAGES, GFP_KERNEL)?;
     let mut start = range.start;
 
     while start < range.end {
-        let end = range.end.min(start.saturating_add(CHUNK * PAGE_SIZE));
+        let first = start & !(CHUNK - 1);
+        let end = range.end.min(first.saturating_add(CHUNK));
 
-        snapshot(mm, start..end, owner, &mut pfns)?;
-        for (i, &pfn) in pfns.iter().take((end - start) / PAGE_SIZE).enumerate() {
-            found(start + i * PAGE_SIZE, place(pfn, owner))?;
+        snapshot(mm, first..end, owner, &mut pfns)?;
+        for at in (start..end).step_by(PAGE_SIZE) {
+            let pfn = *pfns.get((at - first) / PAGE_SIZE).ok_or(EINVAL)?;
+
+            found(at, place(pfn, owner))?;
         }
         start = end;
     }

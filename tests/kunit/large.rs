@@ -73,6 +73,20 @@ fn there_and_back(test: &mut Test, gpu: &Gpu) -> Outcome {
     Ok(())
 }
 
+/// Every page of it is found, wherever one starts to look.
+fn places(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = huge(2, 1)?;
+
+    gpu.migrate(test.mm(), memory.range())?;
+    let start = gpu.device_pfn(test.mm(), memory.addr(0))?.as_usize();
+    for page in [1, 100, PAGES - 1, PAGES, PAGES + 7] {
+        let pfn = gpu.device_pfn(test.mm(), memory.addr(page))?;
+        check_eq!(pfn.as_usize(), start + page);
+    }
+    gpu.check_in_device(test.mm(), &memory.part(PAGES - 5..2 * PAGES - 3))?;
+    memory.verify(1)
+}
+
 /// Evicted as one.
 fn evict(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = huge(2, 1)?;
@@ -423,6 +437,7 @@ suite!(
     crate::harness::with_gpu,
     [
         there_and_back,
+        places,
         evict,
         first_touch,
         large_hole,
