@@ -141,7 +141,7 @@ impl<T: PagemapOps> Drop for Registration<T> {
             let moved = evict::frames_to_ram(
                 self.pagemap.as_dpagemap(),
                 self.region.start_pfn(),
-                self.region.nr_pages(),
+                self.pagemap.size() >> PAGE_SHIFT,
             );
             crate::queue::flush();
             if !self.pagemap.is_active() {

@@ -228,11 +228,6 @@ impl ZoneDeviceRegion {
         Pfn::new((self.start >> PAGE_SHIFT) as usize)
     }
 
-    /// The number of pages.
-    pub fn nr_pages(&self) -> usize {
-        (self.size >> PAGE_SHIFT) as usize
-    }
-
     /// The zone device.
     pub fn zone_device(&self) -> &ZoneDevice {
         // SAFETY: By the type invariant it is registered as long as `self` exists.

@@ -101,9 +101,13 @@ mod tests {
     use std::io::Write;
 
     fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("simgpu-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
+        // The process number is not enough: in namespaces of their own two runs can have the same.
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        let own = format!("simgpu-{}-{}-{name}", std::process::id(), now.as_nanos());
+        let dir = std::env::temp_dir().join(own);
+        std::fs::create_dir(&dir).unwrap();
         dir.join("sock")
     }
 

@@ -11,6 +11,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 use vfio_bindings::bindings::vfio;
 use vfio_user::Client;
 
@@ -66,9 +68,18 @@ fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_simgpu-device"))
 }
 
+/// A path in a folder of this run's own. Process numbers are not enough for that: in namespaces of their
+/// own two runs can have the same one.
 fn scratch(name: &str) -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("simgpu-test-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let name = format!("simgpu-test-{}-{}", std::process::id(), now.as_nanos());
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    });
+
     dir.join(name)
 }
 
