@@ -114,6 +114,13 @@ static void expect_filled(struct kunit *test, unsigned long addr,
 	kunit_kfree(test, bytes);
 }
 
+/* References on the module by who holds it; built in, it is no module. */
+#ifdef MODULE
+#define HELD 1
+#else
+#define HELD 0
+#endif
+
 /* --- The tests ------------------------------------------------------------ */
 
 /* The pagemap holds the device and the module until the last put. */
@@ -139,7 +146,7 @@ static void pagemap_references(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, drm_pagemap_get_unless_zero(&gpu->dpagemap));
 	KUNIT_EXPECT_TRUE(test, wait_for(kref_read(&gpu->drm->ref) == 1));
 	KUNIT_EXPECT_TRUE(test, wait_for(drm_pagemap_kunit_module_refs() ==
-					 modules - IS_ENABLED(MODULE)));
+					 modules - HELD));
 }
 
 /* A pagemap that its driver kept is brought back to life. */
