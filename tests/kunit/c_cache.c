@@ -18,6 +18,7 @@
 #include <linux/kthread.h>
 #include <linux/memremap.h>
 #include <linux/module.h>
+#include <linux/mount.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
@@ -162,7 +163,8 @@ static void card_put(struct kunit *test, struct c_card *card)
 
 /* --- The shrinker at work ------------------------------------------------- */
 
-/* Opened by whoever loads the module: threads of the kernel have no file system. */
+/* On a mount of our own: built in, the suite runs before there is any. */
+static struct vfsmount *proc;
 static struct file *drop_caches;
 
 static int write_drop_caches(const char *what)
@@ -178,20 +180,37 @@ static int shrink(void)
 	return write_drop_caches("2");
 }
 
-static int c_cache_suite_init(struct kunit_suite *suite)
-{
-	drop_caches = filp_open("/proc/sys/vm/drop_caches", O_WRONLY, 0);
-	if (IS_ERR(drop_caches))
-		return PTR_ERR(drop_caches);
-	/* Without a line in the log each time. */
-	return write_drop_caches("4");
-}
-
 static void c_cache_suite_exit(struct kunit_suite *suite)
 {
 	if (!IS_ERR_OR_NULL(drop_caches))
 		fput(drop_caches);
 	drop_caches = NULL;
+	if (!IS_ERR_OR_NULL(proc))
+		kern_unmount(proc);
+	proc = NULL;
+}
+
+static int c_cache_suite_init(struct kunit_suite *suite)
+{
+	struct file_system_type *type = get_fs_type("proc");
+	int ret;
+
+	if (!type)
+		return -ENODEV;
+	proc = kern_mount(type);
+	module_put(type->owner);
+	if (IS_ERR(proc))
+		return PTR_ERR(proc);
+
+	drop_caches = file_open_root_mnt(proc, "sys/vm/drop_caches", O_WRONLY, 0);
+	ret = PTR_ERR_OR_ZERO(drop_caches);
+	/* Without a line in the log each time. */
+	if (!ret)
+		ret = write_drop_caches("4");
+	/* KUnit doesn't call this where the initialization has failed. */
+	if (ret)
+		c_cache_suite_exit(suite);
+	return ret;
 }
 
 static int c_cache_init(struct kunit *test)
