@@ -191,12 +191,13 @@ impl<'a> DmaMapping<'a> {
     }
 
     fn map_piece(&self, folio: &Folio, first: usize, order: u32) -> Result<DeviceAddr> {
+        // By its physical address: device-coherent memory can be mapped like RAM, but is not taken
+        // for that where a page is asked for.
         // SAFETY: The device is valid by the type invariant. The piece is in a live folio of RAM.
         let addr = unsafe {
-            bindings::dma_map_page_attrs(
+            bindings::dma_map_phys(
                 self.dev.as_ptr(),
-                folio.page(),
-                first << PAGE_SHIFT,
+                folio.pfn().phys() + (first << PAGE_SHIFT) as u64,
                 PAGE_SIZE << order,
                 self.dir.as_raw(),
                 0,
@@ -229,7 +230,7 @@ impl Drop for DmaMapping<'_> {
             for addr in self.addrs.iter().filter(|addr| addr.is_present()) {
                 // SAFETY: By the type invariant this undoes one mapping, once.
                 unsafe {
-                    bindings::dma_unmap_page_attrs(
+                    bindings::dma_unmap_phys(
                         dev,
                         addr.addr(),
                         PAGE_SIZE << addr.order(),
