@@ -797,6 +797,88 @@ static void shrink_and_unbind(struct kunit *test)
 	KUNIT_EXPECT_GT(test, rounds, 1);
 }
 
+/* --- Allocations fail ----------------------------------------------------- */
+
+/* More than anything here makes. */
+#define MOST_ALLOCATIONS	1000
+
+static void need_injection(struct kunit *test)
+{
+	if (!drm_pagemap_kunit_can_fail_alloc())
+		kunit_skip(test, "no fault injection, or not set up: see tests/kunit/helpers.c");
+}
+
+static void report_failed(struct kunit *test, const char *what, unsigned int number)
+{
+	KUNIT_EXPECT_GT(test, number, 0);
+	KUNIT_EXPECT_LT(test, number, MOST_ALLOCATIONS);
+	pr_info("%s: failed each of %u allocations in turn\n", what, number);
+}
+
+/* Each allocation of a shrinker and of its cache. What was made goes with the device. */
+static void creation_fails(struct kunit *test)
+{
+	struct c_card *card = test->priv;
+	unsigned int nth;
+
+	need_injection(test);
+	for (nth = 1; nth < MOST_ALLOCATIONS; nth++) {
+		struct drm_pagemap_shrinker *shrinker;
+		struct drm_pagemap_cache *cache = NULL;
+		bool reached;
+
+		drm_pagemap_kunit_fail_nth(nth);
+		shrinker = drm_pagemap_shrinker_create_devm(card->drm);
+		if (!IS_ERR(shrinker))
+			cache = drm_pagemap_cache_create_devm(shrinker);
+		reached = !drm_pagemap_kunit_fail_left();
+		drm_pagemap_kunit_fail_nth(0);
+
+		if (IS_ERR(shrinker))
+			KUNIT_EXPECT_EQ(test, PTR_ERR(shrinker), -ENOMEM);
+		else if (IS_ERR(cache))
+			KUNIT_EXPECT_EQ(test, PTR_ERR(cache), -ENOMEM);
+		if (!reached)
+			break;
+	}
+	report_failed(test, "create cache", nth - 1);
+}
+
+/* Each allocation of bringing a pagemap back to life: then it is destroyed, and the cache is empty. */
+static void revival_fails(struct kunit *test)
+{
+	struct c_card *card = test->priv;
+	unsigned int nth;
+
+	need_injection(test);
+	for (nth = 1; nth < MOST_ALLOCATIONS; nth++) {
+		struct drm_pagemap *dpagemap;
+		bool reached;
+
+		drm_pagemap_put(cached_map(test, 0));
+		drm_pagemap_kunit_fail_nth(nth);
+		dpagemap = lookup(card, 0);
+		reached = !drm_pagemap_kunit_fail_left();
+		drm_pagemap_kunit_fail_nth(0);
+
+		if (!reached) {
+			KUNIT_EXPECT_FALSE(test, IS_ERR_OR_NULL(dpagemap));
+			if (!IS_ERR_OR_NULL(dpagemap))
+				drm_pagemap_put(dpagemap);
+			break;
+		}
+		if (IS_ERR(dpagemap)) {
+			KUNIT_EXPECT_EQ(test, PTR_ERR(dpagemap), -ENOMEM);
+			KUNIT_EXPECT_EQ(test, atomic_read(&card->created),
+					atomic_read(&card->destroyed));
+			KUNIT_EXPECT_NULL(test, lookup(card, 0));
+		} else {
+			drm_pagemap_put(dpagemap);
+		}
+	}
+	report_failed(test, "revive pagemap", nth - 1);
+}
+
 static struct kunit_case c_cache_cases[] = {
 	KUNIT_CASE(empty),
 	KUNIT_CASE(active),
@@ -817,6 +899,8 @@ static struct kunit_case c_cache_cases[] = {
 	KUNIT_CASE(unbind_without_unplug),
 	KUNIT_CASE(shrink_and_look_up),
 	KUNIT_CASE(shrink_and_unbind),
+	KUNIT_CASE(creation_fails),
+	KUNIT_CASE(revival_fails),
 	{}
 };
 
