@@ -3,16 +3,15 @@
 //! A CPU touched a page in device memory.
 
 use crate::{
-    device_addr::DeviceAddr,
     migrate::home::{
         bring_home,
+        copy,
         retire_sources,
         Home, //
     },
     mm::{
         Arrays,
         Collected,
-        DmaDirection,
         Fault,
         LockedFolio,
         PagemapOwner,
@@ -21,10 +20,12 @@ use crate::{
         VmaRange,
         Waited, //
     },
-    page_array::PageArray,
     zdd::Zdd,
 };
-use core::ops::Range;
+use core::{
+    iter,
+    ops::Range, //
+};
 use kernel::{
     page::{
         PAGE_MASK,
@@ -222,20 +223,8 @@ fn map_by_pages(
 
     let at = range.start() + index * PAGE_SIZE;
     let head = LockedFolio::new_ram(RamPolicy::Vma(range.vma(), at), 0)?;
-    let mut device_pages = PageArray::new(1)?;
-    let mut device_pages = device_pages.part(0..1)?;
-    let mut addrs = [DeviceAddr::ABSENT];
-    let mut dma = zdd
-        .devmem()
-        .dma_mapping(DmaDirection::FromDevice, &mut addrs)?;
 
-    dma.map(0, &head)?;
-    dma.sync()?;
-    device_pages.set(0, fault.folio(), dma.addrs());
-    zdd.devmem()
-        .copy_to_ram(&mut device_pages, dma.addrs(), None)?;
-    drop(dma);
-
+    copy(zdd, 1, iter::once((0, fault.folio(), &*head)))?;
     retire_sources(&pages.map_by_pages(index, head)?);
     Ok(true)
 }

@@ -7,6 +7,7 @@ use crate::{
     mm::{
         Collected,
         DmaDirection,
+        Folio,
         LockedFolio,
         Migrated,
         Pfn,
@@ -60,27 +61,33 @@ pub(super) fn bring_home<'a>(
     let mut moved = 0;
 
     if filled > 0 {
-        copy(&pages, zdd)?;
+        let pairs = pages
+            .filled(0..pages.nr_pages())
+            .filter_map(|(step, destination)| Some((step.index, step.folio()?, destination)));
+
+        copy(zdd, pages.nr_pages(), pairs)?;
         moved = retire_sources(&pages.migrate());
     }
     Ok(Home { moved, large })
 }
 
-/// Has the driver of `zdd` copy all sources to their destinations.
-fn copy(pages: &Collected<'_>, zdd: &Zdd) -> Result {
-    let all = 0..pages.nr_pages();
-    let mut device_pages = PageArray::new(pages.nr_pages())?;
-    let mut device_pages = device_pages.part(all.clone())?;
-    let mut addrs = KVVec::from_elem(DeviceAddr::ABSENT, pages.nr_pages(), GFP_KERNEL)?;
+/// Has the driver of `zdd` copy folios of its device memory to RAM: those of `pairs`, each of a place
+/// in a range of `nr_pages` pages, a source and a destination. 24 bytes a page. May sleep.
+pub(super) fn copy<'a>(
+    zdd: &Zdd,
+    nr_pages: usize,
+    pairs: impl Iterator<Item = (usize, &'a Folio, &'a Folio)>,
+) -> Result {
+    let mut device_pages = PageArray::new(nr_pages)?;
+    let mut device_pages = device_pages.part(0..nr_pages)?;
+    let mut addrs = KVVec::from_elem(DeviceAddr::ABSENT, nr_pages, GFP_KERNEL)?;
     let mut dma = zdd
         .devmem()
         .dma_mapping(DmaDirection::FromDevice, &mut addrs)?;
 
-    for (step, destination) in pages.filled(all) {
-        dma.map(step.index, destination)?;
-        if let Some(source) = step.folio() {
-            device_pages.set(step.index, source, dma.addrs());
-        }
+    for (index, source, destination) in pairs {
+        dma.map(index, destination)?;
+        device_pages.set(index, source, dma.addrs());
     }
     dma.sync()?;
     // The mapping ends with this, before anybody reads the pages: unmapping may copy, from a bounce

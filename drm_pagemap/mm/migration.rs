@@ -329,14 +329,6 @@ impl Migrated<'_> {
     pub fn steps(&self) -> Steps<'_> {
         self.0.steps()
     }
-
-    /// The number of pages that were replaced.
-    pub fn nr_migrated(&self) -> usize {
-        self.steps()
-            .filter(Step::is_migrating)
-            .map(|step| step.nr_pages())
-            .sum()
-    }
 }
 
 impl Drop for Migrated<'_> {
