@@ -239,7 +239,7 @@ pub unsafe extern "C" fn drm_pagemap_migrate_to_devmem(
     let complete = devmem.can_migrate();
 
     errno(
-        match migrate::to_devmem::to_devmem(devmem, &mm, start..end, &details, Want::All) {
+        match migrate::to_devmem::to_devmem(devmem, &mm, start..end, &details, Want::All, None) {
             Err(err) if err == EOPNOTSUPP && complete => Err(EBUSY),
             result => result.map(|_| ()),
         },
@@ -258,7 +258,7 @@ pub unsafe extern "C" fn drm_pagemap_evict_to_ram(
     // SAFETY: Promised by the caller.
     let devmem = unsafe { DrmPagemapDevmem::from_raw(devmem) };
 
-    errno(migrate::evict::to_ram(devmem, &mut 0))
+    errno(migrate::evict::to_ram(devmem, None, &mut 0))
 }
 
 /// The operations that a driver registers its zone device with.

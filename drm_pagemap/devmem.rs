@@ -5,6 +5,7 @@
 use crate::{
     bindings,
     devmem_ops::{
+        self,
         DevmemOps,
         OperationsVTable, //
     },
@@ -19,7 +20,10 @@ use crate::{
         Outcome,
         Want, //
     },
-    mm::LockedMm,
+    mm::{
+        LockedMm,
+        Pfn, //
+    },
     pagemap::Pagemap,
     queue, //
 };
@@ -199,7 +203,8 @@ impl<T: DevmemOps> Devmem<T> {
     /// [`queue::flush`] waits for that.
     pub fn evict_to_ram(&self) -> (usize, Result) {
         let mut moved = 0;
-        let result = migrate::evict::to_ram(self.base(), &mut moved);
+        let ask = |first: usize, pfns: &mut [Pfn]| devmem_ops::ask(self, first, pfns);
+        let result = migrate::evict::to_ram(self.base(), Some(&ask), &mut moved);
 
         (moved, result)
     }
@@ -312,7 +317,9 @@ impl<T: DevmemOps> NewDevmem<T> {
     ) -> Result<(ARef<Devmem<T>>, Outcome)> {
         let handle = self.0.clone();
         let pass = handle.pagemap.gate().enter()?;
-        let outcome = migrate::to_devmem::to_devmem(self.into_ref(), mm, range, details, want)?;
+        let ask = |first: usize, pfns: &mut [Pfn]| devmem_ops::ask(&*handle, first, pfns);
+        let outcome =
+            migrate::to_devmem::to_devmem(self.into_ref(), mm, range, details, want, Some(&ask))?;
 
         drop(pass);
         Ok((handle, outcome))

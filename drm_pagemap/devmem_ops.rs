@@ -39,8 +39,9 @@ pub trait DevmemOps: Send + Sync + Sized + 'static {
     /// Says where the pages of the allocation are, by calling [`DevmemPfns::push`] until that has
     /// all of them, in ascending order of virtual addresses.
     ///
-    /// May sleep. Called once for every migration to and every eviction from the allocation, and
-    /// says the same each time.
+    /// May sleep. Called several times for a migration to or an eviction from a large allocation,
+    /// also by several tasks at the same time, and says the same each time: what is not asked for
+    /// is [left out](DevmemPfns::push).
     fn populate_devmem_pfn(devmem: &Devmem<Self>, pfns: &mut DevmemPfns<'_>) -> Result;
 
     /// Copies RAM to device memory, clears where there is [no source](crate::CopyRun::addr), and
@@ -66,8 +67,10 @@ pub trait DevmemOps: Send + Sync + Sized + 'static {
 
 /// Receives the places of an allocation's pages.
 pub struct DevmemPfns<'a> {
-    pfns: &'a mut [usize],
+    pfns: &'a mut [Pfn],
     filled: usize,
+    /// Pages that come before those that are asked for.
+    before: usize,
     start: Pfn,
     size: u64,
 }
@@ -75,7 +78,7 @@ pub struct DevmemPfns<'a> {
 impl DevmemPfns<'_> {
     /// The next pages are the `len` bytes from byte `offset` of the pagemap on.
     ///
-    /// What is more than the allocation has pages is left out. [`EINVAL`]: the run is not made of
+    /// What is not asked for just now, or is more than the allocation has pages, is left out. [`EINVAL`]: the run is not made of
     /// whole pages, or not in the pagemap.
     pub fn push(&mut self, offset: u64, len: u64) -> Result {
         let end = offset.checked_add(len).ok_or(EINVAL)?;
@@ -83,11 +86,14 @@ impl DevmemPfns<'_> {
         if (offset | len) & !(PAGE_MASK as u64) != 0 || end > self.size {
             return Err(EINVAL);
         }
-        let first = self.start.as_usize() + (offset >> PAGE_SHIFT) as usize;
+        let npages = (len >> PAGE_SHIFT) as usize;
+        let skip = self.before.min(npages);
+        let first = self.start.as_usize() + (offset >> PAGE_SHIFT) as usize + skip;
         let room = self.pfns.iter_mut().skip(self.filled);
 
-        for (i, pfn) in room.take((len >> PAGE_SHIFT) as usize).enumerate() {
-            *pfn = first + i;
+        self.before -= skip;
+        for (i, pfn) in room.take(npages - skip).enumerate() {
+            *pfn = Pfn::new(first + i);
             self.filled += 1;
         }
         Ok(())
@@ -97,6 +103,23 @@ impl DevmemPfns<'_> {
     pub fn is_full(&self) -> bool {
         self.filled == self.pfns.len()
     }
+}
+
+/// Has the driver say where the pages of `devmem` from `first` on are, for all of `pfns`.
+pub(crate) fn ask<T: DevmemOps>(devmem: &Devmem<T>, first: usize, pfns: &mut [Pfn]) -> Result {
+    let mut pfns = DevmemPfns {
+        pfns,
+        filled: 0,
+        before: first,
+        start: devmem.pagemap().start_pfn(),
+        size: devmem.pagemap().size() as u64,
+    };
+
+    T::populate_devmem_pfn(devmem, &mut pfns)?;
+    if !pfns.is_full() {
+        return Err(EINVAL);
+    }
+    Ok(())
 }
 
 /// Makes the C table of a [`DevmemOps`].
@@ -135,21 +158,11 @@ impl<T: DevmemOps> OperationsVTable<T> {
         let (devmem, pfns) = unsafe {
             (
                 Devmem::<T>::from_raw(devmem),
-                slice::from_raw_parts_mut(pfn, npages),
+                slice::from_raw_parts_mut(pfn.cast::<Pfn>(), npages),
             )
         };
-        let mut pfns = DevmemPfns {
-            pfns,
-            filled: 0,
-            start: devmem.pagemap().start_pfn(),
-            size: devmem.pagemap().size() as u64,
-        };
 
-        match T::populate_devmem_pfn(devmem, &mut pfns) {
-            Ok(()) if !pfns.is_full() => EINVAL.to_errno(),
-            Ok(()) => 0,
-            Err(err) => err.to_errno(),
-        }
+        ask(devmem, 0, pfns).map_or_else(|err| err.to_errno(), |()| 0)
     }
 
     /// # Safety

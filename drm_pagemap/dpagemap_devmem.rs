@@ -126,8 +126,8 @@ impl DrmPagemapDevmem {
             && ops.copy_to_ram.is_some()
     }
 
-    /// Begins to map pages of RAM for the allocation's device, with an entry in `addrs` for each
-    /// page of a range. [`EINVAL`]: the driver named no device.
+    /// Begins to map pages of RAM for the allocation's device, with an entry in `addrs`, absent yet,
+    /// for each page of a range. [`EINVAL`]: the driver named no device.
     pub fn dma_mapping<'a>(
         &'a self,
         dir: DmaDirection,
@@ -137,33 +137,34 @@ impl DrmPagemapDevmem {
         // used.
         let dev = NonNull::new(unsafe { (*self.as_raw()).dev }).ok_or(EINVAL)?;
 
-        // SAFETY: As above; the borrow keeps the allocation in use.
+        debug_assert!(addrs.iter().all(|addr| !addr.is_present()));
+        // SAFETY: As above; the borrow keeps the allocation in use. The arrays that addresses are
+        // taken from are empty between two uses: each mapping empties what it has filled.
         Ok(unsafe { DmaMapping::new(dev, dir, addrs) })
     }
 
-    /// Asks the driver for the frame numbers of all of the allocation's pages. May sleep.
-    pub fn populate_pfns(&self, npages: usize) -> Result<KVVec<Pfn>> {
+    /// Asks the driver for the frame numbers of the allocation's first pages, as many as there is
+    /// room for in `pfns`. May sleep.
+    pub fn populate_pfns(&self, pfns: &mut [Pfn]) -> Result {
         let op = self.ops().populate_devmem_pfn.ok_or(EOPNOTSUPP)?;
-        let mut pfns = KVVec::from_elem(Pfn::default(), npages, GFP_KERNEL)?;
 
-        // SAFETY: `Pfn` is a transparent `unsigned long`, and there are `npages` of them.
-        kernel::error::to_result(unsafe { op(self.as_raw(), npages, pfns.as_mut_ptr().cast()) })?;
-        Ok(pfns)
+        // SAFETY: `Pfn` is a transparent `unsigned long`, and there are as many of them as is said.
+        kernel::error::to_result(unsafe {
+            op(self.as_raw(), pfns.len(), pfns.as_mut_ptr().cast()) //
+        })
     }
 
-    /// Collects all of the allocation's pages, wherever they are mapped. May sleep.
+    /// Collects the allocation's pages with these frames, wherever they are mapped. May sleep.
     ///
-    /// [`EINVAL`]: the driver names frames that are not of its pagemap.
-    pub fn collect(&self) -> Result<Collected<'_>> {
-        let npages = self.nr_pages();
-        let pfns = self.populate_pfns(npages)?;
+    /// [`EINVAL`]: the frames are not of the allocation's pagemap.
+    pub fn collect(&self, pfns: &[Pfn]) -> Result<Collected<'_>> {
         let zone = self.dpagemap().zone_device();
 
         if !pfns.iter().all(|&pfn| zone.contains(pfn, 1)) {
             return Err(EINVAL);
         }
         // SAFETY: Frames of a zone device, which stays registered while the pagemap is used.
-        unsafe { Collected::from_device_pfns(&pfns, Arrays::new(npages)?) }
+        unsafe { Collected::from_device_pfns(pfns, Arrays::new(pfns.len())?) }
     }
 
     /// Has the driver copy to device memory; waits for [the fence](Self::put_fence), if there is

@@ -21,6 +21,7 @@ mod bindings;
 pub mod mm;
 
 mod cache;
+mod crew;
 mod dev_ops;
 pub mod device_addr;
 pub mod dpagemap;
@@ -30,6 +31,8 @@ mod layout;
 mod owner;
 mod page_array;
 mod peer_mapping;
+mod places;
+mod pool;
 pub mod queue;
 mod shrinker;
 pub mod zdd;
@@ -85,7 +88,7 @@ pub use crate::{
 
 use kernel::prelude::*;
 
-/// The module: nothing but the queue on which releases run.
+/// The module: nothing but the queue on which releases run, and buffers that are kept.
 struct DrmPagemapModule {
     _queue: queue::Owner,
 }
@@ -95,6 +98,14 @@ impl kernel::Module for DrmPagemapModule {
         Ok(Self {
             _queue: queue::Owner::new()?,
         })
+    }
+}
+
+impl Drop for DrmPagemapModule {
+    fn drop(&mut self) {
+        mm::clear_pools();
+        page_array::clear_pool();
+        places::clear_pool();
     }
 }
 

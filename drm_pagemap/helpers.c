@@ -4,6 +4,7 @@
  */
 
 #include <linux/completion.h>
+#include <linux/cpumask.h>
 #include <linux/dma-fence.h>
 #include <linux/dma-mapping.h>
 #include <linux/gfp.h>
@@ -43,6 +44,11 @@ bool drm_pagemap_helper_folio_trylock(struct folio *folio)
 void drm_pagemap_helper_folio_lock(struct folio *folio)
 {
 	folio_lock(folio);
+}
+
+unsigned int drm_pagemap_helper_num_online_cpus(void)
+{
+	return num_online_cpus();
 }
 
 bool drm_pagemap_helper_fatal_signal_pending(void)

@@ -23,6 +23,7 @@ unsigned long drm_pagemap_helper_page_to_pfn(const struct page *page);
 bool drm_pagemap_helper_folio_trylock(struct folio *folio);
 void drm_pagemap_helper_folio_lock(struct folio *folio);
 void drm_pagemap_helper_folio_put(struct folio *folio);
+unsigned int drm_pagemap_helper_num_online_cpus(void);
 bool drm_pagemap_helper_fatal_signal_pending(void);
 int drm_pagemap_helper_folio_ref_count(const struct folio *folio);
 struct folio *drm_pagemap_helper_vma_alloc_folio(gfp_t gfp, int order,

@@ -10,6 +10,7 @@
 //! Races are retried, not locked: no lock of a driver is taken in the CPU fault path, and eviction
 //! looks at physical pages only.
 
+mod chunk;
 pub mod evict;
 pub mod fault;
 mod home;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Device pages for a driver's copy operation.
+//! What a driver's copy operation is given: device pages, and where it finds the other side.
 
 use crate::{
     bindings,
@@ -9,48 +9,115 @@ use crate::{
         Folio,
         Pfn, //
     },
+    pool::{
+        Buffer,
+        Lent,
+        Pool, //
+    },
 };
 use core::ops::Range;
 use kernel::prelude::*;
 
-/// Room for an entry for each page of a range: 8 bytes each.
-pub(crate) struct PageArray(KVVec<*mut bindings::page>);
+/// Room for the arrays of a copy operation.
+///
+/// All entries are empty between two uses.
+pub(crate) struct Entries {
+    pages: KVVec<*mut bindings::page>,
+    addrs: KVVec<DeviceAddr>,
+}
 
-impl PageArray {
-    /// `npages` entries without a page. May sleep.
-    pub(crate) fn new(npages: usize) -> Result<Self> {
-        Ok(Self(KVVec::from_elem(
-            core::ptr::null_mut(),
-            npages,
-            GFP_KERNEL,
-        )?))
+// SAFETY: The pointers are null between two uses; in use, the buffer is not sent.
+unsafe impl Send for Entries {}
+
+impl Buffer for Entries {
+    fn new(npages: usize) -> Result<Self> {
+        Ok(Self {
+            pages: KVVec::from_elem(core::ptr::null_mut(), npages, GFP_KERNEL)?,
+            addrs: KVVec::from_elem(DeviceAddr::ABSENT, npages, GFP_KERNEL)?,
+        })
     }
 
-    /// The entries of a part of the range. [`EINVAL`]: there are not as many.
-    pub(crate) fn part(&mut self, pages: Range<usize>) -> Result<Pages<'_>> {
-        self.0.get_mut(pages).map(Pages).ok_or(EINVAL)
+    fn pool() -> &'static Pool<Self> {
+        static POOL: Pool<Entries> = Pool::new();
+
+        &POOL
+    }
+}
+
+/// Frees what is kept for the next time.
+pub(crate) fn clear_pool() {
+    Entries::pool().clear();
+}
+
+/// Device pages, and an address for each, of a range of pages: 24 bytes a page.
+pub(crate) struct CopyArrays {
+    entries: Lent<Entries>,
+    npages: usize,
+}
+
+impl CopyArrays {
+    /// Empty entries for `npages` pages. May sleep.
+    pub(crate) fn new(npages: usize) -> Result<Self> {
+        Ok(Self {
+            entries: Lent::new(npages)?,
+            npages,
+        })
+    }
+
+    /// The entries of a part of the range, pages and addresses. [`EINVAL`]: there are not as many.
+    pub(crate) fn part(&mut self, part: Range<usize>) -> Result<(Pages<'_>, &mut [DeviceAddr])> {
+        if part.end > self.npages {
+            return Err(EINVAL);
+        }
+        let Entries { pages, addrs } = &mut *self.entries;
+
+        Ok((
+            Pages {
+                entries: pages.get_mut(part.clone()).ok_or(EINVAL)?,
+                used: 0..0,
+            },
+            addrs.get_mut(part).ok_or(EINVAL)?,
+        ))
     }
 }
 
 /// `struct page` pointers, one for each page of a part of a range, which say beside as many
-/// [`DeviceAddr`]s what is to be copied.
-pub(crate) struct Pages<'a>(&'a mut [*mut bindings::page]);
+/// [`DeviceAddr`]s what is to be copied. Dropping the value empties them.
+pub(crate) struct Pages<'a> {
+    entries: &'a mut [*mut bindings::page],
+    /// Where there are pointers.
+    used: Range<usize>,
+}
 
 impl Pages<'_> {
-    /// Stores the pages of `folio` from `index` on: one for each address that there is for a piece
-    /// of it; without an address, each page, so that who clears them finds them all.
+    /// Stores the pages of `folio`, of `nr_pages` pages, from `index` on: one for each address that
+    /// there is for a piece of it; without an address, each page, so that who clears them finds
+    /// them all.
     ///
     /// What reaches out of the part is left out.
-    pub(crate) fn set(&mut self, index: usize, folio: &Folio, addrs: &[DeviceAddr]) {
+    #[inline]
+    pub(crate) fn set(
+        &mut self,
+        index: usize,
+        folio: &Folio,
+        nr_pages: usize,
+        addrs: &[DeviceAddr],
+    ) {
+        let first = folio.pfn().as_usize();
         let mut page = 0;
 
-        while page < folio.nr_pages() {
-            let (Some(entry), Some(addr)) = (self.0.get_mut(index + page), addrs.get(index + page))
+        if self.used.is_empty() {
+            self.used.start = index;
+        }
+        while page < nr_pages {
+            let (Some(entry), Some(addr)) =
+                (self.entries.get_mut(index + page), addrs.get(index + page))
             else {
                 break;
             };
 
-            *entry = Pfn::new(folio.pfn().as_usize() + page).page();
+            *entry = Pfn::new(first + page).page();
+            self.used.end = index + page + 1;
             page += if addr.is_present() {
                 1 << addr.order()
             } else {
@@ -59,8 +126,24 @@ impl Pages<'_> {
         }
     }
 
+    /// Whether there are none.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.used.is_empty()
+    }
+
     /// The pointers for C.
+    #[inline]
     pub(crate) fn as_raw(&mut self) -> &mut [*mut bindings::page] {
-        self.0
+        self.entries
+    }
+}
+
+impl Drop for Pages<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(used) = self.entries.get_mut(self.used.clone()) {
+            used.fill(core::ptr::null_mut());
+        }
     }
 }

@@ -21,48 +21,54 @@ use kernel::prelude::*;
 ///
 /// # Invariants
 ///
-/// `dev` is a valid device. The entries of `addrs` at the indices in `mapped` came from
-/// [`DrmPagemap::op_device_map`] for it, and have not been unmapped.
+/// `dev` is a valid device. The entries of `addrs` that are present came from
+/// [`DrmPagemap::op_device_map`] for it, have not been unmapped, and are below `end`.
 pub(crate) struct PeerMapping<'a> {
     dpagemap: &'a DrmPagemap,
     dev: NonNull<bindings::device>,
     addrs: &'a mut [DeviceAddr],
-    mapped: KVVec<u32>,
+    end: usize,
 }
 
 impl<'a> PeerMapping<'a> {
     /// Nothing mapped yet, of a range of `dpagemap`'s memory with an entry in `addrs` for each of
-    /// its pages, for the device that `user`'s memory is of.
+    /// its pages, none of them present, for the device that `user`'s memory is of.
     pub(crate) fn new(
         dpagemap: &'a DrmPagemap,
         user: &'a DrmPagemap,
         addrs: &'a mut [DeviceAddr],
     ) -> Self {
-        addrs.fill(DeviceAddr::ABSENT);
         // INVARIANT: The device is valid as long as its pagemap is borrowed; nothing is mapped.
         Self {
             dpagemap,
             dev: user.parent(),
             addrs,
-            mapped: KVVec::new(),
+            end: 0,
         }
     }
 
     /// Maps `folio`, the device reading or writing it as `dir` says, as the pages from `index` on.
     /// May sleep.
     ///
-    /// [`EINVAL`]: it reaches out of the range. [`ENOMEM`]; [`EFAULT`]: it can't be mapped.
+    /// [`EINVAL`]: it reaches out of the range. [`EFAULT`]: it can't be mapped.
     pub(crate) fn map(&mut self, index: usize, folio: &Folio, dir: DmaDirection) -> Result {
-        let nr_pages = folio.nr_pages();
+        let end = index.checked_add(folio.nr_pages()).ok_or(EINVAL)?;
 
-        if index.checked_add(nr_pages).ok_or(EINVAL)? > self.addrs.len() {
+        if end > self.addrs.len() {
             return Err(EINVAL);
         }
-        self.mapped.reserve(1, GFP_KERNEL)?;
+        // INVARIANT: Mapped just below, if at all.
+        self.end = self.end.max(end);
         // SAFETY: By the type invariant the device is valid.
-        self.addrs[index] = unsafe { self.dpagemap.op_device_map(self.dev, folio, dir) }?;
-        // INVARIANT: Mapped just now.
-        self.mapped.push(index.try_into()?, GFP_KERNEL)?;
+        let addr = unsafe { self.dpagemap.op_device_map(self.dev, folio, dir) }?;
+
+        // What a driver must not return: its own copy would not find it.
+        if !addr.is_present() || addr.order() > folio.order() {
+            // SAFETY: Mapped just now.
+            unsafe { self.dpagemap.op_device_unmap(self.dev, &addr) };
+            return Err(EFAULT);
+        }
+        self.addrs[index] = addr;
         Ok(())
     }
 
@@ -74,13 +80,13 @@ impl<'a> PeerMapping<'a> {
 
 impl Drop for PeerMapping<'_> {
     fn drop(&mut self) {
-        for &index in &self.mapped {
+        for index in 0..self.end {
+            if !self.addrs[index].is_present() {
+                continue;
+            }
             // SAFETY: By the type invariant this undoes one mapping, once.
-            unsafe {
-                self.dpagemap
-                    .op_device_unmap(self.dev, &self.addrs[index as usize])
-            };
+            unsafe { self.dpagemap.op_device_unmap(self.dev, &self.addrs[index]) };
+            self.addrs[index] = DeviceAddr::ABSENT;
         }
-        self.addrs.fill(DeviceAddr::ABSENT);
     }
 }

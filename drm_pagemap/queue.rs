@@ -98,15 +98,32 @@ impl Work {
     // Not inlined: drivers' crates instantiate callers of this, and can't reach the helper.
     #[inline(never)]
     pub(crate) unsafe fn enqueue(&self) {
+        // SAFETY: The queue exists as long as code of this module can be called; the rest is
+        // promised by the caller.
+        unsafe { self.enqueue_on(raw()) };
+    }
+
+    /// As [`enqueue`](Self::enqueue), on another queue.
+    ///
+    /// # Safety
+    ///
+    /// As there; `queue` must exist until `func` has been called.
+    pub(crate) unsafe fn enqueue_on(&self, queue: *mut bindings::workqueue_struct) {
         // SAFETY: The item is initialized, and lives as long as needed by the caller's promise.
         let queued = unsafe {
             bindings::queue_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
-                raw(),
+                queue,
                 self.0.get(),
             )
         };
         debug_assert!(queued);
+    }
+
+    /// Takes the item off its queue, or waits until it has been done. May sleep.
+    pub(crate) fn cancel(&self) {
+        // SAFETY: The item is initialized.
+        unsafe { bindings::cancel_work_sync(self.0.get()) };
     }
 }
 

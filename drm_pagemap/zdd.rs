@@ -150,6 +150,13 @@ impl Zdd {
         dev_ops::is_ours(folio) && folio.zone_device_data().addr() & FLAG_MIGRATED != 0
     }
 
+    /// Whether the folio is of this allocation, and its contents have not been migrated away.
+    #[inline]
+    pub fn has_contents(&self, folio: &Folio) -> bool {
+        self.dpagemap.owns(folio.pgmap())
+            && core::ptr::eq(folio.zone_device_data().cast_const().cast(), self)
+    }
+
     /// The last reference on a device folio is gone: drops the folio's reference on its data. Any
     /// context.
     ///

@@ -13,7 +13,12 @@ use crate::{
         self,
         Collected,
         Pfn,
-        RamPolicy, //
+        RamPolicy,
+        NR_PMD_PAGES, //
+    },
+    places::{
+        Ask,
+        Places, //
     },
     zdd::Zdd,
 };
@@ -45,7 +50,9 @@ const PASSING_MS: u32 = 10;
 /// [`EBUSY`]: some pages are pinned or locked for longer. [`ENOMEM`], [`EFAULT`] (a page can't be
 /// mapped for the device), and what the driver's operations say. What could not be moved stays in
 /// device memory, intact.
-pub fn to_ram(devmem: &DrmPagemapDevmem, moved: &mut usize) -> Result {
+///
+/// `ask` says where the pages are; without it, the driver's operation does, of all at once.
+pub(crate) fn to_ram(devmem: &DrmPagemapDevmem, ask: Option<Ask<'_>>, moved: &mut usize) -> Result {
     let mut result = Ok(());
 
     devmem.end_timeslice();
@@ -53,7 +60,8 @@ pub fn to_ram(devmem: &DrmPagemapDevmem, moved: &mut usize) -> Result {
         if devmem.wait_detached(0) {
             return Ok(());
         }
-        let again = once(devmem, moved);
+        let again = Places::new(devmem, devmem.nr_pages(), ask)
+            .and_then(|places| once(devmem, &places, devmem.nr_pages(), moved));
         // The completion is there at once, unless somebody else has a passing reference on a page.
         let wait = match again {
             Ok(true) => 0,
@@ -67,9 +75,55 @@ pub fn to_ram(devmem: &DrmPagemapDevmem, moved: &mut usize) -> Result {
     result.and(Err(EBUSY))
 }
 
+/// Brings home what was migrated to the first `nr_pages` pages of an allocation just now, as far as
+/// that can be done at once.
+pub(super) fn undo(zdd: &Zdd, places: &Places<'_>, nr_pages: usize) {
+    let mut moved = 0;
+
+    zdd.devmem().end_timeslice();
+    while let Ok(true) = once(zdd.devmem(), places, nr_pages, &mut moved) {}
+}
+
 /// One try. Returns whether there are folios that were split, to be moved by the next one.
-fn once(devmem: &DrmPagemapDevmem, moved: &mut usize) -> Result<bool> {
-    let pages = devmem.collect()?;
+fn once(
+    devmem: &DrmPagemapDevmem,
+    places: &Places<'_>,
+    nr_pages: usize,
+    moved: &mut usize,
+) -> Result<bool> {
+    let mut again = false;
+    let mut start = 0;
+
+    while start < nr_pages {
+        let end = nr_pages.min(start + NR_PMD_PAGES);
+
+        start += places.with(start..end, |pfns| {
+            let pfns = match pfns.get(..whole_folios(pfns)) {
+                Some(pfns) if end < nr_pages => pfns,
+                _ => pfns,
+            };
+
+            again |= chunk(devmem, pfns, moved)?;
+            Ok(pfns.len())
+        })?;
+    }
+    Ok(again)
+}
+
+/// How many of `pfns` there are before the last one with which a folio may begin that goes on behind
+/// them; not 0.
+fn whole_folios(pfns: &[Pfn]) -> usize {
+    let first = |pfn: &Pfn| pfn.as_usize() % NR_PMD_PAGES == 0;
+
+    match pfns.iter().rposition(first) {
+        Some(at) if at > 0 && pfns.len() - at < NR_PMD_PAGES => at,
+        _ => pfns.len(),
+    }
+}
+
+/// Moves to RAM what is in use of these frames of the allocation. Returns as [`once`] does.
+fn chunk(devmem: &DrmPagemapDevmem, pfns: &[Pfn], moved: &mut usize) -> Result<bool> {
+    let pages = devmem.collect(pfns)?;
 
     // Pages of another allocation may be there only if the driver has reused its memory already.
     let Some(zdd) = zdd_of(&pages, |zdd| {
@@ -112,7 +166,7 @@ fn split_large(zdd: &Zdd, home: &Home) -> bool {
 /// sleep.
 pub fn frames_to_ram(dpagemap: &DrmPagemap, start: Pfn, npages: usize) -> Result<bool> {
     /// Pages at a time, which bounds the memory it takes.
-    const CHUNK: usize = 512;
+    const CHUNK: usize = NR_PMD_PAGES;
 
     let mut all = true;
     let mut done = 0;

@@ -3,7 +3,6 @@
 //! From device memory home to RAM: what CPU faults and evictions share.
 
 use crate::{
-    device_addr::DeviceAddr,
     mm::{
         Collected,
         DmaDirection,
@@ -13,7 +12,7 @@ use crate::{
         Pfn,
         RamPolicy, //
     },
-    page_array::PageArray,
+    page_array::CopyArrays,
     zdd::Zdd,
 };
 use kernel::prelude::*;
@@ -37,37 +36,44 @@ pub(super) fn bring_home<'a>(
     zdd: &Zdd,
     policy: impl Fn(usize) -> RamPolicy<'a>,
 ) -> Result<Home> {
+    let nr_pages = pages.nr_pages();
     let mut large = KVec::new();
+    let mut arrays = CopyArrays::new(nr_pages)?;
+    let (mut device_pages, addrs) = arrays.part(0..nr_pages)?;
+    let mut dma = zdd.devmem().dma_mapping(DmaDirection::FromDevice, addrs)?;
 
-    let filled = pages.fill(|step| {
+    pages.fill(0, |step| {
         let Some(source) = step.folio() else {
             return Ok(None);
         };
         // A page that lost its contents to an earlier migration, and is kept by a passing reference
         // only, has nothing to bring home.
-        let ours = Zdd::of_folio(source).is_some_and(|of| of.is(zdd));
-        if !ours || Zdd::is_retired(source) {
+        if !zdd.has_contents(source) {
             return Ok(None);
         }
 
-        match LockedFolio::new_ram(policy(step.index), step.order()) {
+        let folio = match LockedFolio::new_ram(policy(step.index), step.order()) {
             Err(_) if step.order() > 0 => {
                 large.push(source.pfn(), GFP_KERNEL)?;
-                Ok(None)
+                return Ok(None);
             }
-            result => result.map(Some),
-        }
+            result => result?,
+        };
+
+        dma.map(step.index, &folio)?;
+        device_pages.set(step.index, source, step.nr_pages(), dma.addrs());
+        Ok(Some(folio))
     })?;
-    let mut moved = 0;
-
-    if filled > 0 {
-        let pairs = pages
-            .filled(0..pages.nr_pages())
-            .filter_map(|(step, destination)| Some((step.index, step.folio()?, destination)));
-
-        copy(zdd, pages.nr_pages(), pairs)?;
-        moved = retire_sources(&pages.migrate());
+    if device_pages.is_empty() {
+        return Ok(Home { moved: 0, large });
     }
+    dma.sync()?;
+    zdd.devmem()
+        .copy_to_ram(&mut device_pages, dma.addrs(), None)?;
+    // Before anybody reads the pages: unmapping may copy, from a bounce buffer.
+    drop(dma);
+
+    let moved = retire_sources(&pages.migrate());
     Ok(Home { moved, large })
 }
 
@@ -78,16 +84,13 @@ pub(super) fn copy<'a>(
     nr_pages: usize,
     pairs: impl Iterator<Item = (usize, &'a Folio, &'a Folio)>,
 ) -> Result {
-    let mut device_pages = PageArray::new(nr_pages)?;
-    let mut device_pages = device_pages.part(0..nr_pages)?;
-    let mut addrs = KVVec::from_elem(DeviceAddr::ABSENT, nr_pages, GFP_KERNEL)?;
-    let mut dma = zdd
-        .devmem()
-        .dma_mapping(DmaDirection::FromDevice, &mut addrs)?;
+    let mut arrays = CopyArrays::new(nr_pages)?;
+    let (mut device_pages, addrs) = arrays.part(0..nr_pages)?;
+    let mut dma = zdd.devmem().dma_mapping(DmaDirection::FromDevice, addrs)?;
 
     for (index, source, destination) in pairs {
         dma.map(index, destination)?;
-        device_pages.set(index, source, dma.addrs());
+        device_pages.set(index, source, source.nr_pages(), dma.addrs());
     }
     dma.sync()?;
     // The mapping ends with this, before anybody reads the pages: unmapping may copy, from a bounce

@@ -3,34 +3,49 @@
 //! From RAM, from nowhere, or from another device, to device memory.
 
 use crate::{
-    device_addr::DeviceAddr,
+    crew,
     dpagemap_devmem::DevmemRef,
     migrate::{
-        home::retire_sources,
+        chunk::Chunk,
+        evict,
         Details,
         Outcome,
         Want, //
     },
     mm::{
-        are_one_folio,
-        Arrays,
-        Collected,
-        DmaDirection,
-        Folio,
+        survey,
         LockedMm,
-        Select,
-        Step,
-        VmaRange, //
+        VmaRange,
+        NR_PMD_PAGES, //
     },
-    page_array::PageArray,
-    peer_mapping::PeerMapping,
+    places::{
+        Ask,
+        Places, //
+    },
     zdd::Zdd,
 };
 use core::ops::Range;
 use kernel::{
+    mm::MmWithUser,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        }, //
+    }, //
 };
+
+/// What a PMD maps, in bytes: pages are collected, copied and migrated by the chunk.
+const CHUNK: usize = NR_PMD_PAGES * PAGE_SIZE;
+
+/// Ranges of as many chunks are shared among processors.
+const SHARED_CHUNKS: usize = 4;
 
 /// Migrates `range` (in bytes) of `mm` to the device memory `devmem`: all of it or nothing, or what
 /// is missing there, as `want` says.
@@ -41,6 +56,12 @@ use kernel::{
 /// populated too; the driver is told of them by a missing source, and clears them. Folios that a
 /// PMD maps stay whole where the allocation's frames allow it. Pages in the memory of another
 /// device with the same pagemap owner are copied from there, by that device. May sleep.
+///
+/// A range is migrated in chunks of what a PMD maps, a large one by several processors at a time,
+/// each of which takes the mmap lock for reading, too, unless somebody waits for it. So the memory
+/// that it takes does not grow with the range, but for 8 bytes a page if `ask` is [`None`]: then the
+/// driver is asked for all frames at once, by its operation. If all is wanted, and a chunk fails,
+/// those before it are brought home.
 ///
 /// # Errors
 ///
@@ -54,12 +75,13 @@ use kernel::{
 ///   where it was stays usable. Try again;
 /// - [`EFAULT`]: a page can't be mapped for the device;
 /// - [`ENOMEM`], and what the drivers' operations say.
-pub fn to_devmem(
+pub(crate) fn to_devmem(
     devmem: DevmemRef,
     mm: &LockedMm<'_>,
     range: Range<usize>,
     details: &Details,
     want: Want,
+    ask: Option<Ask<'_>>,
 ) -> Result<Outcome> {
     if !devmem.can_migrate() {
         return Err(EOPNOTSUPP);
@@ -73,238 +95,142 @@ pub fn to_devmem(
         return Err(EINVAL);
     }
 
-    let range = VmaRange::new(vma, range)?;
-    let arrays = Arrays::new(range.nr_pages())?;
-    let zdd = Zdd::new(devmem)?;
-    let pfns = zdd.devmem().populate_pfns(range.nr_pages())?;
-    let mut pages = Collected::from_vma_as(
-        &range,
-        zdd.dpagemap().zone_device().owner(),
-        |pages| {
-            let select = Select::SYSTEM
-                .and(Select::DEVICE_PRIVATE)
-                .and(Select::DEVICE_COHERENT);
+    let pages = VmaRange::new(vma, range.clone())?;
+    let defragment = details.defragment
+        && details.can_migrate_same_pagemap
+        && devmem.dpagemap().has_device_map();
+    if want == Want::All && !defragment && is_resident(&devmem, mm, &pages)? {
+        return Ok(Outcome {
+            resident: pages.nr_pages(),
+            ..Outcome::default()
+        });
+    }
 
-            match pfns.get(pages) {
-                Some(pfns) if are_one_folio(pfns) => select.and(Select::COMPOUND),
-                _ => select,
-            }
-        },
-        None,
-        arrays,
-    )?;
+    let places = Places::new(&devmem, pages.nr_pages(), ask)?;
+    let job = Job {
+        zdd: Zdd::new(devmem)?,
+        mm: mm.mm(),
+        range,
+        details,
+        want,
+        places,
+        next: Atomic::new(0),
+        error: Atomic::new(0),
+        migrated: Atomic::new(0),
+        resident: Atomic::new(0),
+    };
 
-    let plan = Plan::new(&pages, &zdd, details, want)?;
-    let filled = pages.fill(|step| {
-        if !plan.moves(step) {
-            return Ok(None);
-        }
-        let pfn = *pfns.get(step.index).ok_or(EINVAL)?;
+    job.run(mm)
+}
 
-        Zdd::attach(&zdd, pfn, step.order()).map(Some)
+/// Whether all of a range is in the device memory that it shall go to: looks, as far as it is.
+fn is_resident(devmem: &DevmemRef, mm: &LockedMm<'_>, pages: &VmaRange<'_>) -> Result<bool> {
+    let survey = survey(mm, pages, devmem.dpagemap().zone_device(), |survey| {
+        survey.resident == survey.seen
     })?;
-    if filled == 0 {
-        // Nothing to do. Dropping the pages puts them back.
-        return Ok(plan.outcome(0));
-    }
 
-    Copier::new(&pages, &zdd)?.copy()?;
-    zdd.devmem().put_fence();
-    zdd.devmem().start_timeslice(details.timeslice);
-
-    // What was lost to a race stays where it was; the rest is in device memory, and right there.
-    let migrated = retire_sources(&pages.migrate());
-    if want == Want::All && migrated < filled {
-        return Err(EBUSY);
-    }
-    Ok(plan.outcome(migrated))
+    Ok(survey.resident == pages.nr_pages())
 }
 
-/// What becomes of the pages of a range, seen from the pagemap that they shall go to.
-struct Plan<'a> {
-    zdd: &'a Zdd,
-    nr_pages: usize,
-    /// Pages that are in the device memory already.
-    resident: usize,
-    /// Whether those are moved too.
-    move_resident: bool,
+/// The migration of a range, on which several processors may work.
+struct Job<'a> {
+    zdd: ARef<Zdd>,
+    mm: &'a MmWithUser,
+    range: Range<usize>,
+    details: &'a Details,
+    want: Want,
+    places: Places<'a>,
+    /// The chunk that nobody has begun yet.
+    next: Atomic<usize>,
+    /// The first error, an errno, or 0.
+    error: Atomic<i32>,
+    /// Pages so far.
+    migrated: Atomic<usize>,
+    resident: Atomic<usize>,
 }
 
-impl<'a> Plan<'a> {
-    /// [`EBUSY`] if all is wanted and can't be had.
-    fn new(pages: &Collected<'_>, zdd: &'a Zdd, details: &Details, want: Want) -> Result<Self> {
-        let mut this = Self {
-            zdd,
-            nr_pages: pages.nr_pages(),
-            resident: 0,
-            move_resident: false,
+impl Job<'_> {
+    fn nr_chunks(&self) -> usize {
+        (self.range.end - 1) / CHUNK - self.range.start / CHUNK + 1
+    }
+
+    fn run(&self, mm: &LockedMm<'_>) -> Result<Outcome> {
+        let nr_chunks = self.nr_chunks();
+        let hands = if nr_chunks < SHARED_CHUNKS {
+            0
+        } else {
+            crew::other_processors().min(nr_chunks - 1)
         };
 
-        this.resident = pages
-            .steps()
-            .filter(|step| step.folio().is_some_and(|folio| this.is_resident(folio)))
-            .map(|step| step.nr_pages())
-            .sum();
-        if want == Want::Missing {
-            return Ok(this);
-        }
+        if hands == 0 {
+            self.work(mm);
+        } else {
+            // The lock is taken once more, as each task that looks at areas must have it. This does
+            // not wait: somebody may be queued for writing, and be waiting for the caller.
+            let help = || {
+                if let Some(mm) = LockedMm::try_read(self.mm) {
+                    self.work(&mm);
+                }
+            };
 
-        let all_resident = this.resident == this.nr_pages;
-        this.move_resident = details.can_migrate_same_pagemap
-            && (!all_resident || details.defragment)
-            && zdd.dpagemap().has_device_map();
-        if all_resident && !this.move_resident {
-            return Ok(this);
+            crew::work_together(hands, &help, || self.work(mm));
         }
-
-        let moving: usize = pages
-            .steps()
-            .filter(|step| this.moves(step))
-            .map(|step| step.nr_pages())
-            .sum();
-        if moving < this.nr_pages {
-            return Err(EBUSY);
-        }
-        Ok(this)
+        self.zdd.devmem().put_fence();
+        self.outcome()
     }
 
-    fn is_resident(&self, folio: &Folio) -> bool {
-        self.zdd.dpagemap().owns(folio.pgmap())
-    }
+    /// Migrates chunks until there are no more, or one has failed.
+    fn work(&self, mm: &LockedMm<'_>) {
+        while self.error.load(Relaxed) == 0 {
+            let nth = self.next.fetch_add(1, Relaxed);
 
-    /// Whether the source is to be migrated.
-    fn moves(&self, step: &Step<'_>) -> bool {
-        if !step.is_migrating() {
-            return false;
-        }
-        match step.folio() {
-            Some(folio) if self.is_resident(folio) => self.move_resident,
-            Some(folio) if folio.is_device_private() => {
-                // In the memory of another device, whose driver must be one of this layer's to
-                // copy.
-                self.zdd.dpagemap().has_device_map() && Zdd::of_folio(folio).is_some()
+            if nth >= self.nr_chunks() {
+                break;
             }
-            _ => true,
-        }
-    }
-
-    fn outcome(&self, migrated: usize) -> Outcome {
-        let resident = if self.move_resident { 0 } else { self.resident };
-
-        Outcome {
-            migrated,
-            resident,
-            left: self.nr_pages - resident - migrated,
-        }
-    }
-}
-
-/// What it takes to have the sources copied to their destinations.
-struct Copier<'a> {
-    pages: &'a Collected<'a>,
-    zdd: &'a Zdd,
-    device_pages: PageArray,
-    addrs: KVVec<DeviceAddr>,
-}
-
-/// Pages that one driver copies in one go.
-struct Run<'a> {
-    pages: Range<usize>,
-    /// Where they come from: an allocation of device memory, or RAM and nowhere.
-    from: Option<&'a Zdd>,
-}
-
-impl<'a> Run<'a> {
-    fn of(step: &Step<'a>) -> Self {
-        Self {
-            pages: step.pages(),
-            from: step
-                .folio()
-                .filter(|folio| folio.is_device_private())
-                .and_then(Zdd::of_folio),
-        }
-    }
-
-    /// Takes in `next` if the same driver can copy it in the same way.
-    fn extend(&mut self, next: &Self) -> bool {
-        let same = match (self.from, next.from) {
-            (None, None) => true,
-            (Some(a), Some(b)) => {
-                core::ptr::eq(a.dpagemap(), b.dpagemap()) && a.devmem().has_ops_of(b.devmem())
-            }
-            _ => false,
-        };
-
-        if same {
-            self.pages.end = next.pages.end;
-        }
-        same
-    }
-}
-
-impl<'a> Copier<'a> {
-    /// 24 bytes a page. May sleep.
-    fn new(pages: &'a Collected<'a>, zdd: &'a ARef<Zdd>) -> Result<Self> {
-        Ok(Self {
-            pages,
-            zdd,
-            device_pages: PageArray::new(pages.nr_pages())?,
-            addrs: KVVec::from_elem(DeviceAddr::ABSENT, pages.nr_pages(), GFP_KERNEL)?,
-        })
-    }
-
-    /// Copies all of them, run by run.
-    fn copy(mut self) -> Result {
-        let pages = self.pages;
-        let mut runs = pages
-            .filled(0..pages.nr_pages())
-            .map(|(step, _)| Run::of(&step))
-            .peekable();
-
-        while let Some(mut run) = runs.next() {
-            while runs.next_if(|next| run.extend(next)).is_some() {}
-            match run.from {
-                None => self.copy_ram(run.pages)?,
-                Some(from) => self.copy_peer(run.pages, from)?,
+            match self.chunk(mm, nth) {
+                Ok(outcome) => {
+                    self.migrated.add(outcome.migrated, Relaxed);
+                    self.resident.add(outcome.resident, Relaxed);
+                }
+                Err(err) => {
+                    let _ = self.error.cmpxchg(0, err.to_errno(), Relaxed);
+                }
             }
         }
-        Ok(())
     }
 
-    /// From RAM, or from nowhere.
-    fn copy_ram(&mut self, run: Range<usize>) -> Result {
-        let devmem = self.zdd.devmem();
-        let mut device_pages = self.device_pages.part(run.clone())?;
-        let addrs = self.addrs.get_mut(run.clone()).ok_or(EINVAL)?;
-        let mut dma = devmem.dma_mapping(DmaDirection::ToDevice, addrs)?;
+    fn chunk(&self, mm: &LockedMm<'_>, nth: usize) -> Result<Outcome> {
+        let Range { start, end } = self.range;
+        let first = (start & !(CHUNK - 1)) + nth * CHUNK;
+        let part = first.max(start)..end.min(first.saturating_add(CHUNK));
+        let index = (part.start - start) >> PAGE_SHIFT;
+        let pages = VmaRange::new(mm.vma_lookup(part.start).ok_or(ENOENT)?, part)?;
 
-        for (step, destination) in self.pages.filled(run.clone()) {
-            let index = step.index - run.start;
-
-            if let Some(source) = step.folio() {
-                dma.map(index, source)?;
-            }
-            device_pages.set(index, destination, dma.addrs());
+        Chunk {
+            zdd: &self.zdd,
+            details: self.details,
+            want: self.want,
         }
-        dma.sync()?;
-        devmem.copy_to_devmem(&mut device_pages, dma.addrs())
+        .migrate(mm, &pages, index, &self.places)
     }
 
-    /// From the memory of another device, or another place of this one's.
-    fn copy_peer(&mut self, run: Range<usize>, from: &Zdd) -> Result {
-        let mut device_pages = self.device_pages.part(run.clone())?;
-        let addrs = self.addrs.get_mut(run.clone()).ok_or(EINVAL)?;
-        let mut mapping = PeerMapping::new(self.zdd.dpagemap(), from.dpagemap(), addrs);
+    fn outcome(&self) -> Result<Outcome> {
+        let nr_pages = self.range.len() >> PAGE_SHIFT;
+        let migrated = self.migrated.load(Relaxed);
+        let resident = self.resident.load(Relaxed).min(nr_pages - migrated);
 
-        for (step, destination) in self.pages.filled(run.clone()) {
-            let index = step.index - run.start;
-
-            mapping.map(index, destination, DmaDirection::FromDevice)?;
-            if let Some(source) = step.folio() {
-                device_pages.set(index, source, mapping.addrs());
+        match self.error.load(Relaxed) {
+            0 => Ok(Outcome {
+                migrated,
+                resident,
+                left: nr_pages - migrated - resident,
+            }),
+            errno => {
+                if self.want == Want::All && migrated > 0 {
+                    evict::undo(&self.zdd, &self.places, nr_pages);
+                }
+                Err(Error::from_errno(errno))
             }
         }
-        from.devmem()
-            .copy_to_ram(&mut device_pages, mapping.addrs(), Some(self.zdd.devmem()))
     }
 }

@@ -73,6 +73,8 @@ pub struct DmaMapping<'a> {
     linked: usize,
     /// The order of the largest piece; [`None`] before the first page is mapped.
     piece: Option<u32>,
+    /// Entries that are present are below this.
+    end: usize,
 }
 
 impl<'a> DmaMapping<'a> {
@@ -80,14 +82,14 @@ impl<'a> DmaMapping<'a> {
     ///
     /// # Safety
     ///
-    /// `dev` must be a valid device, able to do DMA, for as long as the value exists.
+    /// `dev` must be a valid device, able to do DMA, for as long as the value exists. No entry of
+    /// `addrs` may be present.
     pub unsafe fn new(
         dev: NonNull<bindings::device>,
         dir: DmaDirection,
         addrs: &'a mut [DeviceAddr],
     ) -> Self {
-        addrs.fill(DeviceAddr::ABSENT);
-        // INVARIANT: No entry is present, nothing is linked.
+        // INVARIANT: No entry is present, as promised; nothing is linked.
         Self {
             dev,
             dir,
@@ -95,28 +97,30 @@ impl<'a> DmaMapping<'a> {
             iova: bindings::dma_iova_state::default(),
             linked: 0,
             piece: None,
+            end: 0,
         }
     }
 
     /// Maps `folio`, a folio of RAM, as the pages from `index` on. May sleep.
     ///
     /// [`EINVAL`]: it reaches out of the range. [`EFAULT`]: it can't be mapped.
+    #[inline]
     pub fn map(&mut self, index: usize, folio: &Folio) -> Result {
-        let nr_pages = folio.nr_pages();
+        let order = folio.order();
+        let end = index.checked_add(1 << order).ok_or(EINVAL)?;
 
-        if index.checked_add(nr_pages).ok_or(EINVAL)? > self.addrs.len() {
+        if end > self.addrs.len() {
             return Err(EINVAL);
         }
 
-        let piece = self.prepare();
+        let piece = self.prepare().min(order);
+        self.end = self.end.max(end);
         if self.has_iova() {
             return self.link(index, folio);
         }
-
-        let order = piece.min(folio.order());
-        for first in (0..nr_pages).step_by(1 << order) {
+        for first in (0..1 << order).step_by(1 << piece) {
             // INVARIANT: Mapped with the size that its order says.
-            self.addrs[index + first] = self.map_piece(folio, first, order)?;
+            self.addrs[index + first] = self.map_piece(folio, first, piece)?;
         }
         Ok(())
     }
@@ -142,12 +146,18 @@ impl<'a> DmaMapping<'a> {
         self.addrs
     }
 
-    /// Asks for a range of I/O virtual addresses, once, and for the size of pieces without one.
+    /// The order of the largest piece.
+    #[inline]
     fn prepare(&mut self) -> u32 {
-        if let Some(piece) = self.piece {
-            return piece;
+        match self.piece {
+            Some(piece) => piece,
+            None => self.begin(),
         }
+    }
 
+    /// Asks for a range of I/O virtual addresses, and for the size of pieces without one.
+    #[cold]
+    fn begin(&mut self) -> u32 {
         // SAFETY: The device is valid by the type invariant. If there is no range to be had, the
         // state stays empty.
         unsafe {
@@ -215,8 +225,10 @@ impl<'a> DmaMapping<'a> {
 impl Drop for DmaMapping<'_> {
     fn drop(&mut self) {
         let dev = self.dev.as_ptr();
+        let has_iova = self.has_iova();
+        let mut index = 0;
 
-        if self.has_iova() {
+        if has_iova {
             // SAFETY: By the type invariant `linked` bytes of the range are in use.
             unsafe {
                 bindings::drm_pagemap_helper_dma_iova_destroy(
@@ -226,8 +238,16 @@ impl Drop for DmaMapping<'_> {
                     self.dir.as_raw(),
                 )
             };
-        } else {
-            for addr in self.addrs.iter().filter(|addr| addr.is_present()) {
+        }
+        while let Some(addr) = self.addrs.get_mut(index).filter(|_| index < self.end) {
+            if !addr.is_present() {
+                index += 1;
+                continue;
+            }
+            let addr = core::mem::replace(addr, DeviceAddr::ABSENT);
+
+            index += 1 << addr.order();
+            if !has_iova {
                 // SAFETY: By the type invariant this undoes one mapping, once.
                 unsafe {
                     bindings::dma_unmap_phys(
@@ -240,7 +260,6 @@ impl Drop for DmaMapping<'_> {
                 };
             }
         }
-        self.addrs.fill(DeviceAddr::ABSENT);
     }
 }
 

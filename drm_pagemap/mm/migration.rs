@@ -104,7 +104,7 @@ impl Inner<'_> {
 
     fn steps_from(&self, index: usize) -> Steps<'_> {
         // SAFETY: By the type invariant, entries that name pages hold references.
-        unsafe { Steps::new(&self.arrays, index) }
+        unsafe { Steps::of(self.arrays.src(), index) }
     }
 }
 
@@ -151,23 +151,36 @@ impl<'a> Collected<'a> {
 
         let by_pmd = select(0..npages).has(Select::SYSTEM);
         let pieces = Pieces::new(range, owner, fault, by_pmd);
-        // INVARIANT: No entries yet. If a piece can't be collected, those before it are let go.
-        let mut this = Self(Inner {
-            arrays,
-            by: By::Frame,
-            _p: PhantomData,
-        });
-        let result = pieces.each(&mut this.0.arrays, |args, pages| {
-            args.flags = select(pages).as_raw();
+        let mut arrays = arrays;
+        let mut collected = 0;
+        let result = pieces.each(&mut arrays, |args, pages| {
+            args.flags = select(pages.clone()).as_raw();
             args.npages = 0;
             // SAFETY: The area is valid and locked, `VmaRange` has checked the range against it,
             // and the arrays have an entry for each of the piece's pages. A fault page is locked by
             // the fault.
-            kernel::error::to_result(unsafe { bindings::migrate_vma_setup(args) })
+            kernel::error::to_result(unsafe { bindings::migrate_vma_setup(args) })?;
+            collected = pages.start + args.npages;
+            if args.npages < pages.len() {
+                return Err(EBUSY);
+            }
+            Ok(())
         });
 
-        // INVARIANT: As migrate_vma_setup() leaves the arrays.
-        this.0.by = By::Address(pieces);
+        // The core has written the entries that it has come to: all, but for an error.
+        if collected < npages {
+            let (src, dst) = arrays.both();
+
+            src[collected..].fill(MigratePfn::NONE);
+            dst[collected..].fill(MigratePfn::NONE);
+        }
+        // INVARIANT: As migrate_vma_setup() leaves the arrays, without destinations. If a piece
+        // can't be collected, those before it are let go.
+        let this = Self(Inner {
+            arrays,
+            by: By::Address(pieces),
+            _p: PhantomData,
+        });
         result.map(|()| this)
     }
 
@@ -181,11 +194,14 @@ impl<'a> Collected<'a> {
         if arrays.nr_pages() != pfns.len() {
             return Err(EINVAL);
         }
-        for (entry, pfn) in arrays.src.iter_mut().zip(pfns) {
+        let (src, dst) = arrays.both();
+
+        for (entry, pfn) in src.iter_mut().zip(pfns) {
             // The callee wants plain frame numbers here and replaces them by entries.
             // SAFETY: Not an entry yet; overwritten below before anybody takes it for one.
             *entry = unsafe { MigratePfn::from_bits(pfn.as_usize()) };
         }
+        dst.fill(MigratePfn::NONE);
 
         let mut inner = Inner {
             arrays,
@@ -219,45 +235,62 @@ impl<'a> Collected<'a> {
         self.0.steps()
     }
 
-    /// Puts folios in the places of sources: calls `choose` for each one that can be migrated, and
-    /// takes the folio that it returns, if any. Whoever copies fills it with the source's bytes
-    /// before [`migrate`](Self::migrate). Returns the number of pages that got a destination.
+    /// The sources from page `start` on, where one must start.
+    pub fn steps_from(&self, start: usize) -> Steps<'_> {
+        self.0.steps_from(start)
+    }
+
+    /// Puts folios in the places of sources from page `start` on, where one must start: calls
+    /// `choose` for each one that can be migrated, and takes the folio that it returns, if any.
+    /// Whoever copies fills it with the source's bytes before [`migrate`](Self::migrate).
     ///
-    /// An error of `choose` is passed on. [`EINVAL`]: the folio is of another order than the
-    /// source.
+    /// Places that have one already must be left out. An error of `choose` is passed on.
+    /// [`EINVAL`]: the folio is of another order than the source.
+    #[inline]
     pub fn fill(
         &mut self,
+        start: usize,
+        choose: impl FnMut(&Step<'_>) -> Result<Option<LockedFolio>>,
+    ) -> Result {
+        self.fill_part(start..self.nr_pages(), choose)
+    }
+
+    /// As [`fill`](Self::fill), for the sources that start in a part of the range.
+    #[inline]
+    pub fn fill_part(
+        &mut self,
+        part: Range<usize>,
         mut choose: impl FnMut(&Step<'_>) -> Result<Option<LockedFolio>>,
-    ) -> Result<usize> {
-        let mut filled = 0;
-        let mut index = 0;
+    ) -> Result {
+        let (src, dst) = self.0.arrays.both();
+        // SAFETY: By the type invariant, entries that name pages hold references.
+        let steps = unsafe { Steps::of(src, part.start) };
 
-        while let Some(step) = self.0.steps_from(index).next() {
-            let nr_pages = step.nr_pages();
-
-            if step.is_migrating() {
-                if let Some(folio) = choose(&step)? {
-                    if folio.nr_pages() != nr_pages {
-                        return Err(EINVAL);
-                    }
-                    let old = self.0.arrays.dst.get_mut(index).ok_or(EINVAL)?;
-
-                    // INVARIANT: The entry takes over the reference and the lock, at the place of a
-                    // source of the same order.
-                    let old = mem::replace(old, folio.into_migrate_pfn());
-                    // SAFETY: An entry of ours that was just taken out of the array.
-                    drop(unsafe { LockedFolio::from_migrate_pfn(old) });
-                    filled += nr_pages;
-                }
+        for step in steps {
+            if step.index >= part.end {
+                break;
             }
-            index += nr_pages;
+            if !step.is_migrating() {
+                continue;
+            }
+            let Some(folio) = choose(&step)? else {
+                continue;
+            };
+            let entry = dst.get_mut(step.index).ok_or(EINVAL)?;
+
+            if folio.order() != step.order() || *entry != MigratePfn::NONE {
+                return Err(EINVAL);
+            }
+            // INVARIANT: The entry takes over the reference and the lock, at the place of a
+            // source of the same order.
+            *entry = folio.into_migrate_pfn();
         }
-        Ok(filled)
+        Ok(())
     }
 
     /// The destination at page `index`, if one was put there.
     pub fn destination(&self, index: usize) -> Option<&Folio> {
-        let entry = self.0.arrays.dst.get(index)?;
+        let entry = self.0.arrays.dst().get(index)?;
 
         // SAFETY: By the type invariant, entries that name pages hold references.
         unsafe { entry.folio() }
@@ -290,7 +323,7 @@ impl<'a> Collected<'a> {
             return Err(EINVAL);
         }
         // INVARIANT: The exception; the core splits the source before it looks at the page.
-        *self.0.arrays.dst.get_mut(index).ok_or(EINVAL)? = head.into_migrate_pfn();
+        *self.0.arrays.both().1.get_mut(index).ok_or(EINVAL)? = head.into_migrate_pfn();
         Ok(self.migrate())
     }
 
@@ -307,7 +340,7 @@ impl<'a> Collected<'a> {
 
 impl Drop for Collected<'_> {
     fn drop(&mut self) {
-        for entry in self.0.arrays.dst.iter_mut() {
+        for entry in self.0.arrays.both().1 {
             let entry = mem::take(entry);
             // SAFETY: By the type invariant of `Inner` the entry's reference and lock are ours; it
             // was just taken out of the array.
@@ -325,6 +358,14 @@ impl Drop for Collected<'_> {
 pub struct Migrated<'a>(Inner<'a>);
 
 impl Migrated<'_> {
+    /// The number of pages that were migrated.
+    pub fn nr_migrated(&self) -> usize {
+        self.steps()
+            .filter(Step::is_migrating)
+            .map(|step| step.nr_pages())
+            .sum()
+    }
+
     /// The sources, folio by folio: [`Step::is_migrating`] now says whether it was replaced.
     pub fn steps(&self) -> Steps<'_> {
         self.0.steps()

@@ -17,6 +17,7 @@ mod place;
 mod rmap;
 mod split;
 mod steps;
+mod survey;
 mod zone_device;
 
 pub use self::{
@@ -30,9 +31,16 @@ pub use self::{
     place::{places, Place},
     split::split,
     steps::{Arrays, Step},
+    survey::{survey, Survey},
     zone_device::{PagemapOwner, ZoneDevice, ZoneDeviceRegion}, //
 };
 
 use self::steps::Steps;
 
 pub(crate) use self::locked_mm::vma_is_anonymous;
+
+/// Frees the buffers that are kept for the next migration.
+pub(crate) fn clear_pools() {
+    steps::clear_pool();
+    survey::clear_pool();
+}

@@ -148,10 +148,9 @@ impl Pieces {
             });
             let pages =
                 (start - self.args.start) >> PAGE_SHIFT..(end - self.args.start) >> PAGE_SHIFT;
-            let (Some(src), Some(dst)) = (
-                arrays.src.get_mut(pages.clone()),
-                arrays.dst.get_mut(pages.clone()),
-            ) else {
+            let (src, dst) = arrays.both();
+            let (Some(src), Some(dst)) = (src.get_mut(pages.clone()), dst.get_mut(pages.clone()))
+            else {
                 return Err(EINVAL);
             };
             let mut args = bindings::migrate_vma {

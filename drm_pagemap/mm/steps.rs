@@ -2,10 +2,17 @@
 
 //! The page arrays of a migration, and the walk over them, folio by folio.
 
-use crate::mm::{
-    Folio,
-    MigratePfn,
-    NR_PMD_PAGES, //
+use crate::{
+    mm::{
+        Folio,
+        MigratePfn,
+        NR_PMD_PAGES, //
+    },
+    pool::{
+        Buffer,
+        Lent,
+        Pool, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -13,37 +20,88 @@ use core::{
 };
 use kernel::prelude::*;
 
-/// The two page arrays of a migration: sources and destinations, one entry a page.
-///
-/// # Invariants
-///
-/// Both have the same length.
-pub struct Arrays {
-    pub(super) src: KVVec<MigratePfn>,
-    pub(super) dst: KVVec<MigratePfn>,
+/// Room for two page arrays.
+pub(crate) struct Entries {
+    src: KVVec<MigratePfn>,
+    dst: KVVec<MigratePfn>,
 }
 
-impl Arrays {
-    /// Arrays of `npages` empty entries each: 16 bytes a page. May sleep.
-    pub fn new(npages: usize) -> Result<Self> {
+impl Buffer for Entries {
+    fn new(npages: usize) -> Result<Self> {
         Ok(Self {
             src: KVVec::from_elem(MigratePfn::NONE, npages, GFP_KERNEL)?,
             dst: KVVec::from_elem(MigratePfn::NONE, npages, GFP_KERNEL)?,
         })
     }
 
+    fn pool() -> &'static Pool<Self> {
+        static POOL: Pool<Entries> = Pool::new();
+
+        &POOL
+    }
+}
+
+/// Frees what is kept for the next time.
+pub(super) fn clear_pool() {
+    Entries::pool().clear();
+}
+
+/// The two page arrays of a migration: sources and destinations, one entry a page.
+///
+/// What is in them when they are made is left over from others, and means nothing.
+///
+/// # Invariants
+///
+/// Both have room for `npages` entries.
+pub struct Arrays {
+    entries: Lent<Entries>,
+    npages: usize,
+}
+
+impl Arrays {
+    /// Arrays of `npages` entries each: 16 bytes a page. May sleep.
+    pub fn new(npages: usize) -> Result<Self> {
+        // INVARIANT: As asked for.
+        Ok(Self {
+            entries: Lent::new(npages)?,
+            npages,
+        })
+    }
+
     /// How many pages the arrays are for.
+    #[inline]
     pub fn nr_pages(&self) -> usize {
-        self.src.len()
+        self.npages
+    }
+
+    #[inline]
+    pub(super) fn src(&self) -> &[MigratePfn] {
+        self.entries.src.get(..self.npages).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn dst(&self) -> &[MigratePfn] {
+        self.entries.dst.get(..self.npages).unwrap_or_default()
+    }
+
+    /// Sources and destinations.
+    #[inline]
+    pub(super) fn both(&mut self) -> (&mut [MigratePfn], &mut [MigratePfn]) {
+        let Entries { src, dst } = &mut *self.entries;
+
+        (
+            src.get_mut(..self.npages).unwrap_or_default(),
+            dst.get_mut(..self.npages).unwrap_or_default(),
+        )
     }
 
     /// Both arrays, and their length, for C.
+    #[inline]
     pub(super) fn raw(&mut self) -> (*mut usize, *mut usize, usize) {
-        (
-            self.src.as_mut_ptr().cast(),
-            self.dst.as_mut_ptr().cast(),
-            self.src.len(),
-        )
+        let npages = self.npages;
+        let (src, dst) = self.both();
+
+        (src.as_mut_ptr().cast(), dst.as_mut_ptr().cast(), npages)
     }
 }
 
@@ -101,22 +159,20 @@ impl<'a> Step<'a> {
 ///
 /// Entries that name pages hold references on their folios, for as long as the arrays are borrowed.
 pub struct Steps<'a> {
-    arrays: &'a Arrays,
+    src: &'a [MigratePfn],
     next: usize,
 }
 
 impl<'a> Steps<'a> {
-    /// The sources from page `start` on, where one must start.
+    /// The sources `src` from page `start` on, where one must start.
     ///
     /// # Safety
     ///
-    /// Entries of the arrays that name pages must hold references on their folios.
-    pub(super) unsafe fn new(arrays: &'a Arrays, start: usize) -> Self {
+    /// Entries that name pages must hold references on their folios.
+    #[inline]
+    pub(super) unsafe fn of(src: &'a [MigratePfn], start: usize) -> Self {
         // INVARIANT: Promised by the caller.
-        Self {
-            arrays,
-            next: start,
-        }
+        Self { src, next: start }
     }
 }
 
@@ -126,7 +182,7 @@ impl<'a> Iterator for Steps<'a> {
     #[inline]
     fn next(&mut self) -> Option<Step<'a>> {
         let index = self.next;
-        let entry = *self.arrays.src.get(index)?;
+        let entry = *self.src.get(index)?;
         let nr_pages = if !entry.is_compound() {
             1
         } else {
