@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * Runs the operations of drm_pagemap on memory of its own, through drm_pagemap_bench.ko,
+ * and prints what each took: for each case a line of JSON. Each repeat has fresh
+ * memory with a pattern in it, which must be there at the end.
+ *
+ *   bench [--repeats N] [--sizes 4K,2M,...] [--ops migrate,...] [--kinds 4k,thp,mixed]
+ */
+
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+#define PAGE	4096ul
+#define BLOCK	(2ul << 20)
+#define MAX_REPEATS	100
+
+static int driver;
+
+enum kind { SMALL, THP, MIXED, NR_KINDS };
+static const char *const kind_names[NR_KINDS] = { "4k", "thp", "mixed" };
+
+/* --- The driver ------------------------------------------------------------ */
+
+/* What a sample takes in all its operations. */
+struct sample {
+	uint64_t total_ns, callback_ns, copied, cleared;
+	unsigned int tries;
+};
+
+static void mark(uint32_t verb)
+{
+	struct bench_op op = { .verb = verb };
+
+	if (ioctl(driver, BENCH_IOC_OP, &op))
+		err(1, "mark");
+}
+
+static void run(struct bench_op *op, struct sample *sample)
+{
+	if (ioctl(driver, BENCH_IOC_OP, op))
+		err(1, "operation %u", op->verb);
+	if (op->result)
+		errx(1, "operation %u: %s", op->verb, strerror(-op->result));
+	if (!sample)
+		return;
+	sample->total_ns += op->total_ns;
+	sample->callback_ns += op->callback_ns;
+	sample->copied += op->copied;
+	sample->cleared += op->cleared;
+	sample->tries += op->tries;
+}
+
+/* --- Memory ---------------------------------------------------------------- */
+
+struct memory {
+	char *map, *start;
+	size_t size;
+	uint64_t seed;
+};
+
+static uint64_t word(const struct memory *memory, size_t page, size_t i)
+{
+	return (memory->seed + page) * 0x9e3779b97f4a7c15ull + i;
+}
+
+/* All of each page's cache lines. */
+static void fill(struct memory *memory, size_t from, size_t to)
+{
+	for (size_t at = from; at < to; at += 64)
+		*(uint64_t *)(memory->start + at) = word(memory, at / PAGE, at % PAGE);
+}
+
+static void verify(const struct memory *memory, bool untouched)
+{
+	for (size_t at = 0; at < memory->size; at += 64) {
+		uint64_t want = untouched ? 0 : word(memory, at / PAGE, at % PAGE);
+		uint64_t is = *(volatile uint64_t *)(memory->start + at);
+
+		if (is != want)
+			errx(1, "wrong data at %#zx of %#zx bytes: %#lx, not %#lx", at, memory->size, is, want);
+	}
+}
+
+static size_t huge_bytes(const struct memory *memory)
+{
+	char line[256];
+	size_t kib, total = 0;
+	uintptr_t start, end;
+	bool ours = false;
+	FILE *file = fopen("/proc/self/smaps", "r");
+
+	if (!file)
+		err(1, "/proc/self/smaps");
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			ours = start < (uintptr_t)memory->start + memory->size && end > (uintptr_t)memory->start;
+		else if (ours && sscanf(line, "AnonHugePages: %zu kB", &kib) == 1)
+			total += kib << 10;
+	}
+	fclose(file);
+	return total;
+}
+
+static void memory_new(struct memory *memory, enum kind kind, size_t size, bool untouched)
+{
+	static uint64_t seed;
+	size_t huge = 0;
+
+	memory->size = size;
+	memory->seed = ++seed << 32;
+	memory->map = mmap(NULL, size + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory->map == MAP_FAILED)
+		err(1, "mmap");
+	memory->start = (char *)(((uintptr_t)memory->map + BLOCK - 1) & ~(BLOCK - 1));
+	if (madvise(memory->map, size + BLOCK, kind == SMALL ? MADV_NOHUGEPAGE : MADV_HUGEPAGE))
+		err(1, "madvise");
+	if (untouched)
+		return;
+	if (kind == MIXED) {
+		/* One mapping, so the advice is the same for all of it. */
+		for (size_t at = 0; at < size; at += 2 * BLOCK)
+			memory->start[at] = 1;
+		if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
+			err(1, "prctl");
+	}
+	fill(memory, 0, size);
+	if (kind == MIXED && prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0))
+		err(1, "prctl");
+	if (kind != SMALL)
+		huge = kind == THP ? size : (size / BLOCK + 1) / 2 * BLOCK;
+	if (huge_bytes(memory) != huge)
+		errx(1, "%zu KiB are in huge pages, not %zu", huge_bytes(memory) >> 10, huge >> 10);
+}
+
+static void memory_free(struct memory *memory)
+{
+	munmap(memory->map, memory->size + BLOCK);
+}
+
+/* --- Operations ------------------------------------------------------------ */
+
+static uint32_t migrate(struct memory *memory, uint32_t gpu, size_t from, size_t to, struct sample *sample)
+{
+	struct bench_op op = {
+		.verb = BENCH_MIGRATE,
+		.gpu = gpu,
+		.start = (uintptr_t)memory->start + from,
+		.end = (uintptr_t)memory->start + to,
+		.flags = BENCH_RETRY,
+	};
+
+	run(&op, sample);
+	return op.id;
+}
+
+static void touch(struct memory *memory, size_t from, size_t to, size_t stride, struct sample *sample)
+{
+	struct bench_op op = {
+		.verb = BENCH_TOUCH,
+		.start = (uintptr_t)memory->start + from,
+		.end = (uintptr_t)memory->start + to,
+		.stride = stride,
+	};
+
+	run(&op, sample);
+}
+
+static void op_migrate(struct memory *memory, struct sample *sample)
+{
+	migrate(memory, 0, 0, memory->size, sample);
+}
+
+static void op_fault(struct memory *memory, struct sample *sample)
+{
+	migrate(memory, 0, 0, memory->size, NULL);
+	touch(memory, 0, 1, 1, sample);
+}
+
+static void op_evict(struct memory *memory, struct sample *sample)
+{
+	struct bench_op op = { .verb = BENCH_EVICT };
+
+	op.id = migrate(memory, 0, 0, memory->size, NULL);
+	run(&op, sample);
+}
+
+static void op_peer(struct memory *memory, struct sample *sample)
+{
+	migrate(memory, 0, 0, memory->size, NULL);
+	migrate(memory, 1, 0, memory->size, sample);
+}
+
+static void op_resident(struct memory *memory, struct sample *sample)
+{
+	migrate(memory, 0, 0, memory->size, NULL);
+	migrate(memory, 0, 0, memory->size, sample);
+}
+
+static void op_half(struct memory *memory, struct sample *sample)
+{
+	struct bench_op op = {
+		.verb = BENCH_MIGRATE,
+		.start = (uintptr_t)memory->start,
+		.end = (uintptr_t)memory->start + memory->size,
+		.flags = BENCH_RETRY | BENCH_EVICT_FIRST,
+	};
+
+	op.id = migrate(memory, 0, 0, memory->size / 2, NULL);
+	run(&op, sample);
+}
+
+static void op_sequential(struct memory *memory, struct sample *sample)
+{
+	migrate(memory, 0, 0, memory->size, NULL);
+	touch(memory, 0, memory->size, PAGE, sample);
+}
+
+static void op_ping_pong(struct memory *memory, struct sample *sample)
+{
+	for (int i = 0; i < 4; i++) {
+		migrate(memory, 0, 0, memory->size, sample);
+		touch(memory, 0, 1, 1, sample);
+	}
+}
+
+static const struct operation {
+	const char *name;
+	void (*run)(struct memory *memory, struct sample *sample);
+	bool untouched;
+	size_t least;
+} operations[] = {
+	{ .name = "migrate", .run = op_migrate },
+	{ .name = "fault", .run = op_fault },
+	{ .name = "evict", .run = op_evict },
+	{ .name = "peer", .run = op_peer },
+	{ .name = "resident", .run = op_resident },
+	{ .name = "untouched", .run = op_migrate, .untouched = true },
+	{ .name = "half", .run = op_half, .least = 2 * PAGE },
+	{ .name = "sparse", .run = op_fault, .least = 2 * PAGE },
+	{ .name = "sequential", .run = op_sequential, .least = 2 * PAGE },
+	{ .name = "ping-pong", .run = op_ping_pong },
+};
+
+/* --- Cases ----------------------------------------------------------------- */
+
+static void one_case(const struct operation *operation, enum kind kind, size_t size, unsigned int repeats)
+{
+	static struct sample samples[MAX_REPEATS];
+	static unsigned int number;
+
+	mark(BENCH_CASE);
+	number++;
+	memset(samples, 0, sizeof(samples));
+	for (unsigned int i = 0; i < repeats; i++) {
+		struct memory memory;
+
+		memory_new(&memory, kind, size, operation->untouched);
+		operation->run(&memory, &samples[i]);
+		mark(BENCH_REPEAT);
+		verify(&memory, operation->untouched);
+		memory_free(&memory);
+	}
+	printf("{\"case\": %u, \"op\": \"%s\", \"kind\": \"%s\", \"size\": %zu, \"copied\": %lu, \"cleared\": %lu,"
+	       " \"tries\": %u, \"samples\": [", number, operation->name, kind_names[kind], size,
+	       samples[0].copied, samples[0].cleared, samples[0].tries);
+	for (unsigned int i = 0; i < repeats; i++)
+		printf("%s[%lu, %lu]", i ? ", " : "", samples[i].total_ns, samples[i].callback_ns);
+	printf("]}\n");
+	fflush(stdout);
+}
+
+static size_t size_of(const char *text)
+{
+	char *end;
+	size_t size = strtoul(text, &end, 10);
+
+	size <<= *end == 'G' ? 30 : *end == 'M' ? 20 : *end == 'K' ? 10 : 0;
+	if (!size || size % PAGE)
+		errx(2, "'%s' is no size in pages: 4K, 2M, ...", text);
+	return size;
+}
+
+static bool listed(const char *list, const char *name)
+{
+	size_t length = strlen(name);
+
+	for (; list; list = strchr(list, ',') ? strchr(list, ',') + 1 : NULL)
+		if (!strncmp(list, name, length) && (list[length] == ',' || !list[length]))
+			return true;
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "repeats", required_argument, NULL, 'r' },
+		{ "sizes", required_argument, NULL, 's' },
+		{ "ops", required_argument, NULL, 'o' },
+		{ "kinds", required_argument, NULL, 'k' },
+		{},
+	};
+	const char *ops = "migrate,fault,evict", *kinds = "4k,thp";
+	char *sizes = strdup("4K,2M");
+	unsigned int repeats = 10;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+		switch (option) {
+		case 'r':
+			repeats = strtoul(optarg, NULL, 10);
+			break;
+		case 's':
+			sizes = strdup(optarg);
+			break;
+		case 'o':
+			ops = optarg;
+			break;
+		case 'k':
+			kinds = optarg;
+			break;
+		default:
+			return 2;
+		}
+	if (!repeats || repeats > MAX_REPEATS)
+		errx(2, "--repeats is from 1 to %u", MAX_REPEATS);
+	driver = open("/dev/drm_pagemap_bench", O_RDWR | O_CLOEXEC);
+	if (driver < 0)
+		err(1, "/dev/drm_pagemap_bench");
+
+	for (char *text = strtok(sizes, ","); text; text = strtok(NULL, ",")) {
+		size_t size = size_of(text);
+
+		for (enum kind kind = 0; kind < NR_KINDS; kind++) {
+			if (!listed(kinds, kind_names[kind]) || size % (kind == SMALL ? PAGE : BLOCK) ||
+			    (kind == MIXED && size < 2 * BLOCK))
+				continue;
+			for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
+				if (listed(ops, operations[i].name) && size >= operations[i].least)
+					one_case(&operations[i], kind, size, repeats);
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * What the files of drm_pagemap_bench.ko share.
+ */
+#ifndef _DRM_PAGEMAP_BENCH_DRIVER_H_
+#define _DRM_PAGEMAP_BENCH_DRIVER_H_
+
+#include <linux/atomic.h>
+#include <linux/device/faux.h>
+#include <linux/ktime.h>
+#include <linux/list.h>
+#include <linux/memremap.h>
+#include <linux/refcount.h>
+#include <linux/spinlock.h>
+
+#include <drm/drm_device.h>
+#include <drm/drm_pagemap.h>
+#include <drm/drm_pagemap_util.h>
+
+#include "bench.h"
+#include "marker.h"
+
+#define BENCH_GPUS	2
+
+/* A GPU whose memory is a buffer in RAM. All of them reach each other's memory. */
+struct gpu {
+	struct faux_device *faux;
+	struct drm_device *drm;
+	struct dev_pagemap pgmap;
+	struct drm_pagemap dpagemap;
+	struct drm_pagemap_peer peer;
+	bool has_owner, has_dpagemap;
+	struct completion destroyed;
+	u8 *vram;
+	unsigned long nr_pages;
+	u64 bus_base;
+	spinlock_t lock;
+	unsigned long *used;
+};
+
+/* An allocation of VRAM: contiguous, and from 2 MiB on aligned to that. */
+struct alloc {
+	struct drm_pagemap_devmem base;
+	struct gpu *gpu;
+	struct list_head link;
+	u32 id;
+	/* Who has it: drm_pagemap until it releases it, and an op. */
+	refcount_t users;
+	unsigned long first, nr;
+};
+
+/* What the callbacks did since an op began. */
+struct tally {
+	atomic64_t callback_ns, copied, cleared;
+};
+
+extern struct tally tally;
+
+/* The part of an op that is not the provider's own. */
+static inline u64 callback_begin(void)
+{
+	marker(MARKER_CALLBACK);
+	return ktime_get_ns();
+}
+
+static inline void callback_end(u64 begin)
+{
+	atomic64_add(ktime_get_ns() - begin, &tally.callback_ns);
+	marker(MARKER_CALLBACK_END);
+}
+
+int gpu_init(struct gpu *gpu, unsigned int index, size_t vram);
+void gpu_fini(struct gpu *gpu);
+
+struct alloc *alloc_new(struct gpu *gpu, size_t size);
+struct alloc *alloc_get(u32 id);
+void alloc_put(struct alloc *alloc);
+
+#endif
