@@ -50,6 +50,8 @@ static void mark(uint32_t verb)
 
 static void run(struct bench_op *op, struct sample *sample)
 {
+	if (!sample)
+		op->flags |= BENCH_UNCOUNTED;
 	if (ioctl(driver, BENCH_IOC_OP, op))
 		err(1, "operation %u", op->verb);
 	if (op->result)

@@ -25,9 +25,11 @@ enum bench_verb {
 };
 
 /* On -EBUSY, evict and try again, as drivers do. */
-#define BENCH_RETRY	(1 << 0)
+#define BENCH_RETRY		(1 << 0)
 /* Evict the allocation @id before, in the time measured. */
 #define BENCH_EVICT_FIRST	(1 << 1)
+/* Part of the preparation: the plugin is told nothing. */
+#define BENCH_UNCOUNTED		(1 << 2)
 
 struct bench_op {
 	__u32 verb;

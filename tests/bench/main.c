@@ -31,12 +31,13 @@ static DEFINE_MUTEX(one_at_a_time);
 
 /* --- What is measured ------------------------------------------------------ */
 
-static u64 measure_begin(void)
+static u64 measure_begin(const struct bench_op *op)
 {
 	atomic64_set(&tally.callback_ns, 0);
 	atomic64_set(&tally.copied, 0);
 	atomic64_set(&tally.cleared, 0);
-	marker(MARKER_BEGIN);
+	if (!(op->flags & BENCH_UNCOUNTED))
+		marker(MARKER_BEGIN);
 	return ktime_get_ns();
 }
 
@@ -71,7 +72,7 @@ static int migrate(struct bench_op *op)
 	}
 
 	op->tries = 0;
-	begin = measure_begin();
+	begin = measure_begin(op);
 	op->result = old ? drm_pagemap_evict_to_ram(&old->base) : 0;
 	while (!op->result) {
 		u64 excluded;
@@ -109,7 +110,7 @@ static int evict(struct bench_op *op)
 
 	if (!alloc)
 		return -ENOENT;
-	begin = measure_begin();
+	begin = measure_begin(op);
 	op->result = drm_pagemap_evict_to_ram(&alloc->base);
 	measure_end(op, begin);
 	alloc_put(alloc);
@@ -125,7 +126,7 @@ static int touch(struct bench_op *op)
 	if (!op->stride)
 		return -EINVAL;
 	op->result = 0;
-	begin = measure_begin();
+	begin = measure_begin(op);
 	for (u64 at = op->start; at < op->end && !op->result; at += op->stride)
 		op->result = get_user(byte, (u8 __user *)at);
 	measure_end(op, begin);

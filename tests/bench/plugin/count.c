@@ -158,7 +158,7 @@ static void marked(unsigned int vcpu, void *data)
 	}
 }
 
-static void translated(uint64_t id, struct qemu_plugin_tb *tb)
+static void translated(struct qemu_plugin_tb *tb, void *data)
 {
 	static const unsigned char marker[] = { MARKER_BYTES };
 	size_t count = qemu_plugin_tb_n_insns(tb);
@@ -178,7 +178,7 @@ static void translated(uint64_t id, struct qemu_plugin_tb *tb)
 	}
 }
 
-static void ended(uint64_t id, void *data)
+static void ended(void *data)
 {
 	end_case();
 	fclose(out);
@@ -196,7 +196,7 @@ int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
 	/* User space has a slot from the start. */
 	used[nr_used++] = 0;
 	board = qemu_plugin_scoreboard_new(SLOTS * sizeof(uint64_t));
-	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+	qemu_plugin_register_vcpu_tb_trans_cb(id, translated, NULL);
 	qemu_plugin_register_atexit_cb(id, ended, NULL);
 	return 0;
 }

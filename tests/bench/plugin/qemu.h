@@ -12,7 +12,7 @@
 
 #define EXPORTED __attribute__((visibility("default")))
 
-#define PLUGIN_INTERFACE	4
+#define PLUGIN_INTERFACE	7
 
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
@@ -29,8 +29,9 @@ enum { INLINE_ADD_U64 = 0 };
 enum { NO_REGISTERS = 0 };
 
 void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id,
-					   void (*translated)(uint64_t, struct qemu_plugin_tb *));
-void qemu_plugin_register_atexit_cb(uint64_t id, void (*ended)(uint64_t, void *), void *data);
+					   void (*translated)(struct qemu_plugin_tb *, void *),
+					   void *data);
+void qemu_plugin_register_atexit_cb(uint64_t id, void (*ended)(void *), void *data);
 
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""Sorts the instructions that tests/bench/plugin counted by the functions of the guest's kernel.
+
+`breakdown.py COUNTS SYSTEM_MAP SYMBOLS` prints, for each case, the buckets and the largest functions.
+"""
+
+import bisect
+import re
+import sys
+
+# What a path is made of. The first match counts; what none matches is core mm. A function is
+# in one bucket whoever calls it: of a layer's buffer, what is as large as pages and comes
+# zeroed is page allocation, for example.
+LAYER, MEMORY, ALLOCATION, DMA, DRIVER, CORE, USER = (
+    "layer", "memory of the layer", "page allocation", "DMA mapping", "driver callbacks", "core mm", "user")
+BUCKETS = (USER, CORE, ALLOCATION, DMA, MEMORY, LAYER, DRIVER)
+_PATTERNS = (
+    (LAYER, re.compile(r"_R|rust_")),
+    (DMA, re.compile(r"_*(debug_)?dma_|_*iommu_|swiotlb_|is_swiotlb|_*trace_dma|arch_sync_dma|phys_to_dma")),
+    (MEMORY, re.compile(
+        r"k[vz]*(m|c|re)?alloc|kfree|kvfree|_+kv?malloc|_*kmem_cache|_*kvmalloc|_*k[v]?realloc|_*vmalloc|vfree|"
+        r"_*slab_|_+slab|memset|_*vmap_|vunmap|alloc_vmap|free_vmap|_*refill_sheaf|_*pcs_|alloc_from_pcs|"
+        r"_*sheaf_|barn_|deactivate_slab|new_slab|allocate_slab|free_large_kmalloc|remove_vm_area|find_vmap|purge_")),
+    (ALLOCATION, re.compile(
+        r"_*alloc_(frozen_)?pages|_*folio_alloc|vma_alloc|_*alloc_page|get_page_from_freelist|_*rmqueue|"
+        r"free_(frozen|unref)|_*free_(frozen|unref|one|page|tail)|_*free_pages|free_pcppages|post_alloc_hook|"
+        r"prep_|_*zone_watermark|policy_node|_*get_pfnblock|_*folios?_put|_*mem_cgroup_(charge|uncharge)|"
+        r"charge_memcg|_*try_charge|_*uncharge|_*compact|clear_(huge_)?page|nr_free|decay_pcp|_*next_zones|"
+        r"expand$|split_page|alloc_anon|refill_stock|drain_stock|_*add_to_free|_*find_buddy|page_counter|"
+        r"_*get_vma_policy|zone_statistics")),
+)
+
+
+def bucket_of(symbol, module):
+    if module == "drm_pagemap_bench":
+        return DRIVER
+    if module:
+        return LAYER
+    for bucket, pattern in _PATTERNS:
+        if pattern.match(symbol):
+            return bucket
+    return CORE
+
+
+class Symbols:
+    """Functions by address: the kernel's from its System.map, the modules' from the guest."""
+
+    def __init__(self, system_map, guest_lines):
+        entries = {}
+        with open(system_map, encoding="ascii") as file:
+            for line in file:
+                address, kind, name = line.split()
+                if kind in "tTwW":
+                    entries[int(address, 16)] = (name, "")
+        for line in guest_lines:
+            address, _, name, module = line.split()
+            entries[int(address, 16)] = (name, module.strip("[]"))
+        self.addresses = sorted(entries)
+        self.names = [entries[address] for address in self.addresses]
+
+    def at(self, address):
+        return self.names[bisect.bisect_right(self.addresses, address) - 1]
+
+
+def read(path, symbols):
+    """{case number: {"path": n, "callbacks": n, "buckets": {...}, "functions": [[bucket, name, n], ...]}}"""
+    cases = {}
+    functions = None
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            if line.startswith("case "):
+                words = line.split()
+                case = {"path": int(words[3]), "callbacks": int(words[5])}
+                functions = case["functions"] = {}
+                cases[int(words[1])] = case
+                continue
+            address, count = line.split()
+            name = symbols.at(int(address, 16)) if address != "0" else ("user space", None)
+            functions[name] = functions.get(name, 0) + int(count)
+    for case in cases.values():
+        buckets = dict.fromkeys(BUCKETS, 0)
+        listed = []
+        for (name, module), count in case["functions"].items():
+            bucket = USER if module is None else bucket_of(name, module)
+            buckets[bucket] += count
+            listed.append([bucket, name, count])
+        case["buckets"] = buckets
+        case["functions"] = sorted(listed, key=lambda entry: -entry[2])
+    return cases
+
+
+if __name__ == "__main__":
+    with open(sys.argv[3], encoding="utf-8") as guest:
+        found = Symbols(sys.argv[2], [line[len("# symbol "):] for line in guest if line.startswith("# symbol ")])
+    for number, one in read(sys.argv[1], found).items():
+        print(number, one["path"], one["callbacks"], one["buckets"])
+        for entry in one["functions"][:int(sys.argv[4]) if len(sys.argv) > 4 else 25]:
+            print("   ", *entry)
