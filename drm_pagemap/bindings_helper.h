@@ -19,6 +19,7 @@
 #include <drm/drm_pagemap_util.h>
 
 #include "helpers.h"
+#include "peek.h"
 
 /* Macros that bindgen can't evaluate. */
 static const gfp_t RUST_CONST_HELPER_GFP_RAM_FOLIO = GFP_HIGHUSER_MOVABLE;

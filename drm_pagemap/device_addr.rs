@@ -71,6 +71,12 @@ impl DeviceAddr {
         Self::encode(addr, Self::PROTO_SYSTEM, order, dir)
     }
 
+    /// The same for another address.
+    #[inline(always)]
+    pub(crate) fn at(self, addr: DmaAddress) -> Self {
+        Self { addr, ..self }
+    }
+
     /// The DMA address, or the one that the driver gave, in bytes.
     #[inline]
     pub fn addr(&self) -> DmaAddress {

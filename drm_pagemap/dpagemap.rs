@@ -17,6 +17,7 @@ use crate::{
         Collected,
         DmaDirection,
         Folio,
+        Frames,
         Pfn,
         ZoneDevice, //
     },
@@ -238,8 +239,10 @@ impl DrmPagemap {
         for i in 0..npages {
             pfns.push(Pfn::new(start.as_usize() + i), GFP_KERNEL)?;
         }
-        // SAFETY: Frames of a zone device, which stays registered while the pagemap is used.
-        unsafe { Collected::from_device_pfns(&pfns, Arrays::new(npages)?) }
+        Collected::from_frames(
+            &Frames::new(&pfns, self.zone_device()),
+            Arrays::new(npages)?,
+        )
     }
 
     /// The device that does DMA for the device memory: the DRM device's parent. Not inlined:
@@ -266,6 +269,7 @@ impl DrmPagemap {
     /// # Safety
     ///
     /// `dev` must be a valid device.
+    #[inline(always)]
     pub(crate) unsafe fn op_device_map(
         &self,
         dev: NonNull<bindings::device>,
@@ -284,8 +288,8 @@ impl DrmPagemap {
             )
         };
 
-        // SAFETY: A valid device.
-        if unsafe { bindings::drm_pagemap_helper_dma_mapping_error(dev.as_ptr(), addr.addr) } {
+        // `DMA_MAPPING_ERROR`; what the driver maps is not the DMA layer's to know of.
+        if addr.addr == u64::MAX {
             return Err(EFAULT);
         }
         Ok(addr.into())

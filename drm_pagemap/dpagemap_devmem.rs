@@ -13,6 +13,7 @@ use crate::{
         Collected,
         DmaDirection,
         DmaMapping,
+        Frames,
         Pfn, //
     },
     page_array::Pages,
@@ -154,17 +155,13 @@ impl DrmPagemapDevmem {
         })
     }
 
-    /// Collects the allocation's pages with these frames, wherever they are mapped. May sleep.
-    ///
-    /// [`EINVAL`]: the frames are not of the allocation's pagemap.
-    pub fn collect(&self, pfns: &[Pfn]) -> Result<Collected<'_>> {
-        let zone = self.dpagemap().zone_device();
-
-        if !pfns.iter().all(|&pfn| zone.contains(pfn, 1)) {
+    /// Collects the pages with these frames of the allocation's pagemap, wherever they are mapped.
+    /// May sleep. [`EINVAL`]: they are not of the pagemap.
+    pub fn collect(&self, frames: &Frames<'_>) -> Result<Collected<'_>> {
+        if !core::ptr::eq(frames.zone(), self.dpagemap().zone_device()) {
             return Err(EINVAL);
         }
-        // SAFETY: Frames of a zone device, which stays registered while the pagemap is used.
-        unsafe { Collected::from_device_pfns(pfns, Arrays::new(pfns.len())?) }
+        Collected::from_frames(frames, Arrays::new(frames.pfns().len())?)
     }
 
     /// Has the driver copy to device memory; waits for [the fence](Self::put_fence), if there is

@@ -66,16 +66,16 @@ int drm_pagemap_helper_folio_ref_count(const struct folio *folio)
 	return folio_ref_count(folio);
 }
 
-struct folio *drm_pagemap_helper_vma_alloc_folio(gfp_t gfp, int order,
-						 struct vm_area_struct *vma,
-						 unsigned long addr)
+struct folio *drm_pagemap_helper_locked_ram_folio(gfp_t gfp, unsigned int order,
+						  struct vm_area_struct *vma, unsigned long addr)
 {
-	return vma_alloc_folio(gfp, order, vma, addr);
-}
+	struct folio *folio = vma ? vma_alloc_folio(gfp, order, vma, addr) :
+				    folio_alloc(gfp, order);
 
-struct folio *drm_pagemap_helper_folio_alloc(gfp_t gfp, unsigned int order)
-{
-	return folio_alloc(gfp, order);
+	/* Nobody else knows of it. */
+	if (folio)
+		__folio_set_locked(folio);
+	return folio;
 }
 
 void drm_pagemap_helper_zone_device_folio_init(struct folio *folio,

@@ -26,10 +26,8 @@ void drm_pagemap_helper_folio_put(struct folio *folio);
 unsigned int drm_pagemap_helper_num_online_cpus(void);
 bool drm_pagemap_helper_fatal_signal_pending(void);
 int drm_pagemap_helper_folio_ref_count(const struct folio *folio);
-struct folio *drm_pagemap_helper_vma_alloc_folio(gfp_t gfp, int order,
-						 struct vm_area_struct *vma,
-						 unsigned long addr);
-struct folio *drm_pagemap_helper_folio_alloc(gfp_t gfp, unsigned int order);
+struct folio *drm_pagemap_helper_locked_ram_folio(gfp_t gfp, unsigned int order,
+						  struct vm_area_struct *vma, unsigned long addr);
 void drm_pagemap_helper_zone_device_folio_init(struct folio *folio,
 					       struct dev_pagemap *pgmap,
 					       unsigned int order);

@@ -90,19 +90,13 @@ pub(crate) struct Pages<'a> {
 }
 
 impl Pages<'_> {
-    /// Stores the pages of `folio`, of `nr_pages` pages, from `index` on: one for each address that
-    /// there is for a piece of it; without an address, each page, so that who clears them finds
-    /// them all.
+    /// Stores the pages of `folio`, of `nr_pages` pages, from `index` on: one for each piece of it of
+    /// order `piece` that there is an address for. For a folio without an address, each page is to
+    /// be there, so that who clears them finds them all: order 0.
     ///
     /// What reaches out of the part is left out.
     #[inline]
-    pub(crate) fn set(
-        &mut self,
-        index: usize,
-        folio: &Folio,
-        nr_pages: usize,
-        addrs: &[DeviceAddr],
-    ) {
+    pub(crate) fn set(&mut self, index: usize, folio: &Folio, nr_pages: usize, piece: u32) {
         let first = folio.pfn().as_usize();
         let mut page = 0;
 
@@ -110,19 +104,25 @@ impl Pages<'_> {
             self.used.start = index;
         }
         while page < nr_pages {
-            let (Some(entry), Some(addr)) =
-                (self.entries.get_mut(index + page), addrs.get(index + page))
-            else {
+            let Some(entry) = self.entries.get_mut(index + page) else {
                 break;
             };
 
             *entry = Pfn::new(first + page).page();
             self.used.end = index + page + 1;
-            page += if addr.is_present() {
-                1 << addr.order()
-            } else {
-                1
-            };
+            page += 1 << piece;
+        }
+    }
+
+    /// As [`set`](Self::set), for a folio of one page.
+    #[inline(always)]
+    pub(crate) fn set_single(&mut self, index: usize, folio: &Folio) {
+        if self.used.is_empty() {
+            self.used.start = index;
+        }
+        if let Some(entry) = self.entries.get_mut(index) {
+            *entry = folio.page();
+            self.used.end = index + 1;
         }
     }
 

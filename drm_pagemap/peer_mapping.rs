@@ -48,10 +48,11 @@ impl<'a> PeerMapping<'a> {
     }
 
     /// Maps `folio`, the device reading or writing it as `dir` says, as the pages from `index` on.
-    /// May sleep.
+    /// Returns the order of its pieces. May sleep.
     ///
     /// [`EINVAL`]: it reaches out of the range. [`EFAULT`]: it can't be mapped.
-    pub(crate) fn map(&mut self, index: usize, folio: &Folio, dir: DmaDirection) -> Result {
+    #[inline(always)]
+    pub(crate) fn map(&mut self, index: usize, folio: &Folio, dir: DmaDirection) -> Result<u32> {
         let end = index.checked_add(folio.nr_pages()).ok_or(EINVAL)?;
 
         if end > self.addrs.len() {
@@ -69,7 +70,7 @@ impl<'a> PeerMapping<'a> {
             return Err(EFAULT);
         }
         self.addrs[index] = addr;
-        Ok(())
+        Ok(addr.order())
     }
 
     /// The addresses, one entry a page.

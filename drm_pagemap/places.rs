@@ -5,7 +5,9 @@
 use crate::{
     dpagemap_devmem::DrmPagemapDevmem,
     mm::{
+        Frames,
         Pfn,
+        ZoneDevice,
         NR_PMD_PAGES, //
     },
     pool::{
@@ -42,6 +44,11 @@ pub(crate) fn clear_pool() {
 pub(crate) type Ask<'a> = &'a (dyn Fn(usize, &mut [Pfn]) -> Result + Sync);
 
 /// Where the first pages of an allocation are.
+///
+/// # Invariants
+///
+/// `Told` holds what the driver of a C allocation said of it, which is that its own frames of its
+/// pagemap are there: C drivers are taken at their word, as by C's layer.
 pub(crate) enum Places<'a> {
     /// A C driver can say it only of all of them at once: 8 bytes a page.
     Told(Lent<Pfns>, usize),
@@ -62,18 +69,24 @@ impl<'a> Places<'a> {
 
         let mut pfns = Lent::<Pfns>::new(npages)?;
         devmem.populate_pfns(pfns.0.get_mut(..npages).ok_or(EINVAL)?)?;
+        // INVARIANT: Told just now.
         Ok(Self::Told(pfns, npages))
     }
 
-    /// Calls `f` with the frames of `pages`, [`NR_PMD_PAGES`] at most.
+    /// Calls `f` with the frames of `pages`, [`NR_PMD_PAGES`] at most, which are to be those of
+    /// `zone`.
     pub(crate) fn with<R>(
         &self,
         pages: Range<usize>,
-        f: impl FnOnce(&[Pfn]) -> Result<R>,
+        zone: &ZoneDevice,
+        f: impl FnOnce(Frames<'_>) -> Result<R>,
     ) -> Result<R> {
         match self {
             Self::Told(pfns, npages) if pages.end <= *npages => {
-                f(pfns.0.get(pages).ok_or(EINVAL)?)
+                let pfns = pfns.0.get(pages).ok_or(EINVAL)?;
+
+                // SAFETY: What `Told` is made of.
+                f(unsafe { Frames::known(pfns, zone) })
             }
             Self::Told(..) => Err(EINVAL),
             Self::Asked(ask) => {
@@ -81,7 +94,7 @@ impl<'a> Places<'a> {
                 let pfns = pfns.0.get_mut(..pages.len()).ok_or(EINVAL)?;
 
                 ask(pages.start, pfns)?;
-                f(pfns)
+                f(Frames::new(pfns, zone))
             }
         }
     }

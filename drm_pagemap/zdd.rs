@@ -11,8 +11,8 @@ use crate::{
     dpagemap_devmem::DevmemRef,
     mm::{
         Folio,
-        LockedFolio,
-        Pfn, //
+        Frames,
+        LockedFolio, //
     },
 };
 use core::ptr::NonNull;
@@ -22,6 +22,10 @@ use kernel::{
         aref::{
             ARef,
             AlwaysRefCounted, //
+        },
+        atomic::{
+            Full,
+            Relaxed, //
         },
         Refcount, //
     }, //
@@ -100,18 +104,22 @@ impl Zdd {
         core::ptr::eq(self, other)
     }
 
-    /// Takes `1 << order` free device frames from `pfn` on into use as a folio of this allocation.
-    ///
-    /// Errors as [`ZoneDevice::init_folio`](crate::mm::ZoneDevice::init_folio).
-    // Not `inline`: other crates can't reach the helper that making a folio takes.
-    pub fn attach(this: &ARef<Self>, pfn: Pfn, order: u32) -> Result<LockedFolio> {
-        // SAFETY: `folio_free()` below is the callback of all pagemaps, and finds the reference
-        // that is made here. The frames are the allocation's, which its driver gave to no one else.
-        unsafe {
-            this.dpagemap
-                .zone_device()
-                .init_folio(pfn, order, || ARef::into_raw(this.clone()).as_ptr().cast())
+    /// Begins to take device frames into use for this allocation, as `nr` folios at most. [`EINVAL`]:
+    /// they are not of its pagemap.
+    pub fn attach<'a>(this: &'a ARef<Self>, frames: Frames<'a>, nr: usize) -> Result<Attach<'a>> {
+        if !core::ptr::eq(frames.zone(), this.dpagemap.zone_device()) {
+            return Err(EINVAL);
         }
+
+        // All of the references at once: one by one, they would cost more than all the rest.
+        let refs = i32::try_from(nr)?;
+        this.refs.as_atomic().add(refs, Relaxed);
+        // INVARIANT: Taken just now.
+        Ok(Attach {
+            zdd: this,
+            frames,
+            refs,
+        })
     }
 
     /// The data of a folio that this layer migrated to device memory.
@@ -144,17 +152,36 @@ impl Zdd {
         unsafe { folio.set_zone_device_data(data) };
     }
 
+    /// As [`retire`](Self::retire), for a folio of this allocation; others are left alone.
+    #[inline]
+    pub(crate) fn retire_own(&self, folio: &Folio) {
+        if !self.has_contents(folio) {
+            return;
+        }
+        let data = core::ptr::from_ref(self).cast_mut().cast::<c_void>();
+
+        // SAFETY: A device-private folio of ours. The pointer in the word stays what it is.
+        unsafe { folio.set_zone_device_data(data.map_addr(|addr| addr | FLAG_MIGRATED)) };
+    }
+
     /// Whether the folio's contents have been migrated away.
     #[inline]
     pub fn is_retired(folio: &Folio) -> bool {
         dev_ops::is_ours(folio) && folio.zone_device_data().addr() & FLAG_MIGRATED != 0
     }
 
-    /// Whether the folio is of this allocation, and its contents have not been migrated away.
+    /// Whether the folio, one of a zone device, is of this allocation.
+    #[inline]
+    pub fn is_of(&self, folio: &Folio) -> bool {
+        core::ptr::eq(data_ptr(folio).cast_const(), self)
+    }
+
+    /// Whether the folio, one of a zone device, is of this allocation, and its contents have not been
+    /// migrated away.
     #[inline]
     pub fn has_contents(&self, folio: &Folio) -> bool {
-        self.dpagemap.owns(folio.pgmap())
-            && core::ptr::eq(folio.zone_device_data().cast_const().cast(), self)
+        // The address of a `Zdd` is nowhere but in folios of its allocation.
+        core::ptr::eq(folio.zone_device_data().cast_const().cast(), self)
     }
 
     /// The last reference on a device folio is gone: drops the folio's reference on its data. Any
@@ -164,11 +191,17 @@ impl Zdd {
     ///
     /// `folio` must be a free device-private folio that [`attach`](Self::attach) made.
     pub(crate) unsafe fn folio_free(folio: &Folio) {
-        if let Some(zdd) = NonNull::new(data_ptr(folio)) {
-            // SAFETY: Nobody else looks at a free folio's data.
-            unsafe { folio.set_zone_device_data(core::ptr::null_mut()) };
-            // SAFETY: The reference that `attach` or `folio_split` gave to the folio.
-            drop(unsafe { ARef::from_raw(zdd) });
+        let Some(zdd) = NonNull::new(data_ptr(folio)) else {
+            return;
+        };
+
+        // SAFETY: Nobody else looks at a free folio's data.
+        unsafe { folio.set_zone_device_data(core::ptr::null_mut()) };
+        // SAFETY: The reference that `attach` or `folio_split` gave to the folio keeps it alive.
+        let refs = unsafe { zdd.as_ref() }.refs.as_atomic().fetch_sub(1, Full);
+        if refs == 1 {
+            // SAFETY: By the type invariant it is in a box; that was the last reference.
+            drop(unsafe { KBox::from_raw(zdd.as_ptr()) });
         }
     }
 
@@ -199,6 +232,55 @@ impl Zdd {
                 new.set_zone_device_data(old.zone_device_data());
             }
         }
+    }
+}
+
+/// Device frames being taken into use for an allocation.
+///
+/// # Invariants
+///
+/// `refs` references on `zdd` belong to this value.
+pub struct Attach<'a> {
+    zdd: &'a Zdd,
+    frames: Frames<'a>,
+    refs: i32,
+}
+
+impl Attach<'_> {
+    /// Takes `1 << order` free frames from the one at `index` on into use as a folio of the
+    /// allocation.
+    ///
+    /// [`ENOSPC`]: there were as many folios as was said. Else as
+    /// [`Frames::init_folio`](crate::mm::Frames::init_folio).
+    // Not inlined: other crates can't reach the helper that making a folio takes.
+    #[inline(never)]
+    pub fn folio(&mut self, index: usize, order: u32) -> Result<LockedFolio> {
+        self.take(index, order)
+    }
+
+    /// As [`folio`](Self::folio).
+    #[inline(always)]
+    pub(crate) fn take(&mut self, index: usize, order: u32) -> Result<LockedFolio> {
+        if self.refs == 0 {
+            return Err(ENOSPC);
+        }
+
+        let data = core::ptr::from_ref::<Zdd>(self.zdd).cast_mut().cast();
+        // SAFETY: `folio_free()` of `Zdd` is the callback of all pagemaps, and finds a reference
+        // that is given up below. The frames are the allocation's, which its driver gave to no one
+        // else.
+        let folio = unsafe { self.frames.init_folio(index, order, data) }?;
+
+        // INVARIANT: One of them is the folio's now.
+        self.refs -= 1;
+        Ok(folio)
+    }
+}
+
+impl Drop for Attach<'_> {
+    fn drop(&mut self) {
+        // Not the last ones: `zdd` has one.
+        self.zdd.refs.as_atomic().fetch_sub(self.refs, Relaxed);
     }
 }
 

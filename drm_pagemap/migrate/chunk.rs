@@ -4,29 +4,33 @@
 
 use crate::{
     migrate::{
-        home::retire_sources,
+        home::{
+            retire_own_sources,
+            retire_sources, //
+        },
         Details,
         Outcome,
         Want, //
     },
     mm::{
-        are_one_folio,
-        survey,
         Arrays,
         Collected,
         DmaDirection,
         Folio,
-        LockedFolio,
-        LockedMm,
-        Pfn,
+        Frames,
         Select,
         Step,
+        Survey,
+        Tally,
         VmaRange, //
     },
     page_array::CopyArrays,
     peer_mapping::PeerMapping,
     places::Places,
-    zdd::Zdd,
+    zdd::{
+        Attach,
+        Zdd, //
+    },
 };
 use core::ops::Range;
 use kernel::{
@@ -47,7 +51,6 @@ impl Chunk<'_> {
     /// of it has moved, but for what went before a race was lost.
     pub(super) fn migrate(
         &self,
-        mm: &LockedMm<'_>,
         range: &VmaRange<'_>,
         index: usize,
         places: &Places<'_>,
@@ -56,11 +59,11 @@ impl Chunk<'_> {
         let mut select = Select::SYSTEM
             .and(Select::DEVICE_PRIVATE)
             .and(Select::DEVICE_COHERENT);
+        let zone = self.zdd.dpagemap().zone_device();
         let mut resident = 0;
 
         if self.want == Want::Missing {
-            let zone = self.zdd.dpagemap().zone_device();
-            let survey = survey(mm, range, zone, |_| true)?;
+            let survey = Survey::of(range, zone);
 
             if survey.resident == nr_pages {
                 return Ok(Outcome {
@@ -75,19 +78,18 @@ impl Chunk<'_> {
             }
         }
 
-        let migrated = places.with(index..index + nr_pages, |pfns| {
-            if are_one_folio(pfns) {
+        let migrated = places.with(index..index + nr_pages, zone, |frames| {
+            if frames.may_be_one_folio() {
                 select = select.and(Select::COMPOUND);
             }
-            let owner = self.zdd.dpagemap().zone_device().owner();
             let arrays = Arrays::new(nr_pages)?;
-            let pages = Collected::from_vma(range, owner, select, None, arrays)?;
+            let pages = Collected::from_vma(range, zone.owner(), select, None, arrays)?;
             let plan = Plan::new(&pages, self)?;
 
             if !plan.move_resident {
                 resident += plan.resident;
             }
-            self.move_by(pages, &plan, pfns)
+            self.move_by(pages, &plan, frames)
         })?;
 
         Ok(Outcome {
@@ -98,21 +100,32 @@ impl Chunk<'_> {
     }
 
     /// Returns the number of pages that were migrated.
-    fn move_by(&self, mut pages: Collected<'_>, plan: &Plan<'_>, pfns: &[Pfn]) -> Result<usize> {
+    fn move_by(
+        &self,
+        mut pages: Collected<'_>,
+        plan: &Plan<'_>,
+        frames: Frames<'_>,
+    ) -> Result<usize> {
         if plan.moving == 0 {
             // Dropping the pages puts them back.
             return Ok(0);
         }
 
         let mut arrays = CopyArrays::new(pages.nr_pages())?;
+        let mut attach = Zdd::attach(self.zdd, frames, plan.moving)?;
         let mut start = 0;
+
+        let mut uniform = None;
 
         while let Some(run) = plan.run(&pages, start) {
             start = run.pages.end;
             match run.from {
-                From::Ram => self.copy_ram(&mut pages, plan, run.pages, pfns, &mut arrays)?,
+                From::Ram => {
+                    self.copy_ram(&mut pages, plan, run.pages, &mut attach, &mut arrays)?
+                }
                 From::Device(from) => {
-                    self.copy_peer(&mut pages, plan, run.pages, &from, pfns, &mut arrays)?
+                    self.copy_peer(&mut pages, plan, run.pages, &from, &mut attach, &mut arrays)?;
+                    uniform = Some(from).filter(|_| plan.is_uniform);
                 }
             }
         }
@@ -120,7 +133,9 @@ impl Chunk<'_> {
 
         // What was lost to a race stays where it was; the rest is in device memory, and right there.
         let migrated = pages.migrate();
-        let nr_migrated = if plan.has_device_sources {
+        let nr_migrated = if let Some(from) = uniform {
+            retire_own_sources(&migrated, &from)
+        } else if plan.has_device_sources {
             retire_sources(&migrated)
         } else {
             migrated.nr_migrated()
@@ -132,12 +147,14 @@ impl Chunk<'_> {
     }
 
     /// From RAM, or from nowhere.
+    // By itself: the loop needs all registers.
+    #[inline(never)]
     fn copy_ram(
         &self,
         pages: &mut Collected<'_>,
         plan: &Plan<'_>,
         run: Range<usize>,
-        pfns: &[Pfn],
+        attach: &mut Attach<'_>,
         arrays: &mut CopyArrays,
     ) -> Result {
         let devmem = self.zdd.devmem();
@@ -145,56 +162,81 @@ impl Chunk<'_> {
         let (mut device_pages, addrs) = arrays.part(run.clone())?;
         let mut dma = devmem.dma_mapping(DmaDirection::ToDevice, addrs)?;
 
-        pages.fill_part(run, |step| {
-            if !plan.moves(step) {
-                return Ok(None);
-            }
-            let folio = self.attach(step, pfns)?;
+        if plan.is_simple {
+            // In two turns: each has little to keep in mind.
+            pages.fill_singles(|index, _| {
+                let folio = attach.take(index, 0)?;
 
-            if let Some(source) = step.folio() {
-                dma.map(step.index - start, source)?;
-            }
-            device_pages.set(step.index - start, &folio, step.nr_pages(), dma.addrs());
-            Ok(Some(folio))
-        })?;
+                device_pages.set_single(index, &folio);
+                Ok(Some(folio))
+            })?;
+            pages.for_single_sources(|index, source| dma.map_single(index, source))?;
+        } else {
+            pages.fill_part(run, |step| {
+                if !plan.moves(step) {
+                    return Ok(None);
+                }
+                let folio = attach.take(step.index, step.order())?;
+                let piece = match step.folio() {
+                    Some(source) => dma.map(step.index - start, source)?,
+                    None => 0,
+                };
+
+                device_pages.set(step.index - start, &folio, step.nr_pages(), piece);
+                Ok(Some(folio))
+            })?;
+        }
         dma.sync()?;
         devmem.copy_to_devmem(&mut device_pages, dma.addrs())
     }
 
     /// From the memory of another device, or another place of this one's.
+    #[inline(never)]
     fn copy_peer(
         &self,
         pages: &mut Collected<'_>,
         plan: &Plan<'_>,
         run: Range<usize>,
         from: &Zdd,
-        pfns: &[Pfn],
+        attach: &mut Attach<'_>,
         arrays: &mut CopyArrays,
     ) -> Result {
         let start = run.start;
         let (mut device_pages, addrs) = arrays.part(run.clone())?;
         let mut mapping = PeerMapping::new(self.zdd.dpagemap(), from.dpagemap(), addrs);
 
+        if plan.is_uniform {
+            pages.fill_singles(|index, source| {
+                if let Some(source) = source {
+                    device_pages.set_single(index, source);
+                }
+                attach.take(index, 0).map(Some)
+            })?;
+            pages.for_single_destinations(|index, folio| {
+                mapping
+                    .map(index, folio, DmaDirection::FromDevice)
+                    .map(|_| ())
+            })?;
+            return from.devmem().copy_to_ram(
+                &mut device_pages,
+                mapping.addrs(),
+                Some(self.zdd.devmem()),
+            );
+        }
         pages.fill_part(run, |step| {
             if !plan.moves(step) {
                 return Ok(None);
             }
-            let folio = self.attach(step, pfns)?;
+            let folio = attach.take(step.index, step.order())?;
+            let piece = mapping.map(step.index - start, &folio, DmaDirection::FromDevice)?;
 
-            mapping.map(step.index - start, &folio, DmaDirection::FromDevice)?;
             if let Some(source) = step.folio() {
-                device_pages.set(step.index - start, source, step.nr_pages(), mapping.addrs());
+                device_pages.set(step.index - start, source, step.nr_pages(), piece);
             }
             Ok(Some(folio))
         })?;
         from.devmem()
             .copy_to_ram(&mut device_pages, mapping.addrs(), Some(self.zdd.devmem()))
-    }
-
-    /// Takes the frames into use that are for a source.
-    #[inline]
-    fn attach(&self, step: &Step<'_>, pfns: &[Pfn]) -> Result<LockedFolio> {
-        Zdd::attach(self.zdd, *pfns.get(step.index).ok_or(EINVAL)?, step.order())
     }
 }
 
@@ -223,6 +265,10 @@ struct Plan<'a> {
     moving: usize,
     /// Whether there are any in device memory, this one or another.
     has_device_sources: bool,
+    /// Whether all sources are single pages of RAM, or nowhere.
+    is_simple: bool,
+    /// Whether all sources are single pages of one allocation on another device.
+    is_uniform: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -236,20 +282,21 @@ impl<'a> Plan<'a> {
                 && chunk.zdd.dpagemap().has_device_map(),
             moving: 0,
             has_device_sources: false,
+            is_simple: false,
+            is_uniform: false,
         };
 
-        for step in pages.steps() {
-            let folio = step.folio().filter(|folio| folio.is_zone_device());
+        let tally = pages.tally();
 
-            if let Some(folio) = folio {
-                this.has_device_sources = true;
-                if this.is_resident(folio) {
-                    this.resident += step.nr_pages();
-                }
-            }
-            if step.is_migrating() && folio.is_none_or(|folio| this.can_move(folio)) {
-                this.moving += step.nr_pages();
-            }
+        this.has_device_sources = tally.has_device;
+        this.is_simple = !tally.has_device && !tally.has_large;
+        if tally.has_device && this.looks_uniform(pages, &tally) {
+            this.is_uniform = true;
+            this.moving = tally.migrating;
+        } else if tally.has_device {
+            this.look_closer(pages);
+        } else {
+            this.moving = tally.migrating;
         }
         // All of it is where it shall be, or will be.
         let all = this.moving == pages.nr_pages() || this.resident == pages.nr_pages();
@@ -257,6 +304,42 @@ impl<'a> Plan<'a> {
             return Err(EBUSY);
         }
         Ok(this)
+    }
+
+    /// Whether all sources are single pages of one allocation on another device, which move.
+    fn looks_uniform(&self, pages: &Collected<'_>, tally: &Tally) -> bool {
+        if tally.has_large || tally.migrating < pages.nr_pages() {
+            return false;
+        }
+        let first = pages.steps().next().and_then(|step| step.folio());
+        let Some((first, zdd)) = first.and_then(|first| Some((first, Zdd::of_folio(first)?)))
+        else {
+            return false;
+        };
+
+        !self.is_resident(first) && self.can_move(first) && {
+            let mut same = 0;
+            // No error comes from there.
+            let _ = pages.for_single_sources(|_, source| {
+                same += usize::from(zdd.is_of(source));
+                Ok(())
+            });
+            same == pages.nr_pages()
+        }
+    }
+
+    /// Counts what moves, where not all of it comes from RAM.
+    fn look_closer(&mut self, pages: &Collected<'_>) {
+        for step in pages.steps() {
+            let folio = step.folio().filter(|folio| folio.is_zone_device());
+
+            if folio.is_some_and(|folio| self.is_resident(folio)) {
+                self.resident += step.nr_pages();
+            }
+            if step.is_migrating() && folio.is_none_or(|folio| self.can_move(folio)) {
+                self.moving += step.nr_pages();
+            }
+        }
     }
 
     fn is_resident(&self, folio: &Folio) -> bool {
@@ -287,10 +370,12 @@ impl<'a> Plan<'a> {
 
     /// The pages from `start` on that one driver can copy in one go.
     fn run(&self, pages: &Collected<'_>, start: usize) -> Option<Run> {
-        if !self.has_device_sources {
+        if !self.has_device_sources || self.is_uniform {
+            let from = pages.steps().next().as_ref().and_then(source);
+
             return (start == 0).then(|| Run {
                 pages: 0..pages.nr_pages(),
-                from: From::Ram,
+                from: from.map_or(From::Ram, |zdd| From::Device(zdd.into())),
             });
         }
 

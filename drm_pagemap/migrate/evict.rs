@@ -12,6 +12,7 @@ use crate::{
     mm::{
         self,
         Collected,
+        Frames,
         Pfn,
         RamPolicy,
         NR_PMD_PAGES, //
@@ -97,14 +98,15 @@ fn once(
     while start < nr_pages {
         let end = nr_pages.min(start + NR_PMD_PAGES);
 
-        start += places.with(start..end, |pfns| {
-            let pfns = match pfns.get(..whole_folios(pfns)) {
-                Some(pfns) if end < nr_pages => pfns,
-                _ => pfns,
+        start += places.with(start..end, devmem.dpagemap().zone_device(), |frames| {
+            let frames = if end < nr_pages {
+                frames.first(whole_folios(frames.pfns()))
+            } else {
+                frames
             };
 
-            again |= chunk(devmem, pfns, moved)?;
-            Ok(pfns.len())
+            again |= chunk(devmem, &frames, moved)?;
+            Ok(frames.pfns().len())
         })?;
     }
     Ok(again)
@@ -122,8 +124,8 @@ fn whole_folios(pfns: &[Pfn]) -> usize {
 }
 
 /// Moves to RAM what is in use of these frames of the allocation. Returns as [`once`] does.
-fn chunk(devmem: &DrmPagemapDevmem, pfns: &[Pfn], moved: &mut usize) -> Result<bool> {
-    let pages = devmem.collect(pfns)?;
+fn chunk(devmem: &DrmPagemapDevmem, frames: &Frames<'_>, moved: &mut usize) -> Result<bool> {
+    let pages = devmem.collect(frames)?;
 
     // Pages of another allocation may be there only if the driver has reused its memory already.
     let Some(zdd) = zdd_of(&pages, |zdd| {

@@ -42,28 +42,36 @@ pub(super) fn bring_home<'a>(
     let (mut device_pages, addrs) = arrays.part(0..nr_pages)?;
     let mut dma = zdd.devmem().dma_mapping(DmaDirection::FromDevice, addrs)?;
 
-    pages.fill(0, |step| {
-        let Some(source) = step.folio() else {
-            return Ok(None);
-        };
-        // A page that lost its contents to an earlier migration, and is kept by a passing reference
-        // only, has nothing to bring home.
-        if !zdd.has_contents(source) {
-            return Ok(None);
-        }
-
-        let folio = match LockedFolio::new_ram(policy(step.index), step.order()) {
-            Err(_) if step.order() > 0 => {
-                large.push(source.pfn(), GFP_KERNEL)?;
+    // A page that lost its contents to an earlier migration, and is kept by a passing reference only,
+    // has nothing to bring home.
+    if pages.has_large() {
+        pages.fill(0, |step| {
+            let Some(source) = step.folio().filter(|source| zdd.has_contents(source)) else {
                 return Ok(None);
-            }
-            result => result?,
-        };
+            };
+            let folio = match LockedFolio::new_ram(policy(step.index), step.order()) {
+                Err(_) if step.order() > 0 => {
+                    large.push(source.pfn(), GFP_KERNEL)?;
+                    return Ok(None);
+                }
+                result => result?,
+            };
+            let piece = dma.map(step.index, &folio)?;
 
-        dma.map(step.index, &folio)?;
-        device_pages.set(step.index, source, step.nr_pages(), dma.addrs());
-        Ok(Some(folio))
-    })?;
+            device_pages.set(step.index, source, step.nr_pages(), piece);
+            Ok(Some(folio))
+        })?;
+    } else {
+        pages.fill_singles(|index, source| {
+            let Some(source) = source.filter(|source| zdd.has_contents(source)) else {
+                return Ok(None);
+            };
+
+            device_pages.set_single(index, source);
+            LockedFolio::new_ram(policy(index), 0).map(Some)
+        })?;
+        pages.for_single_destinations(|index, folio| dma.map_single(index, folio))?;
+    }
     if device_pages.is_empty() {
         return Ok(Home { moved: 0, large });
     }
@@ -73,7 +81,7 @@ pub(super) fn bring_home<'a>(
     // Before anybody reads the pages: unmapping may copy, from a bounce buffer.
     drop(dma);
 
-    let moved = retire_sources(&pages.migrate());
+    let moved = retire_own_sources(&pages.migrate(), zdd);
     Ok(Home { moved, large })
 }
 
@@ -89,8 +97,8 @@ pub(super) fn copy<'a>(
     let mut dma = zdd.devmem().dma_mapping(DmaDirection::FromDevice, addrs)?;
 
     for (index, source, destination) in pairs {
-        dma.map(index, destination)?;
-        device_pages.set(index, source, source.nr_pages(), dma.addrs());
+        let piece = dma.map(index, destination)?;
+        device_pages.set(index, source, source.nr_pages(), piece);
     }
     dma.sync()?;
     // The mapping ends with this, before anybody reads the pages: unmapping may copy, from a bounce
@@ -110,5 +118,16 @@ pub(super) fn retire_sources(migrated: &Migrated<'_>) -> usize {
         }
         pages += step.nr_pages();
     }
+    pages
+}
+
+/// As [`retire_sources`], where all that were migrated are pages of `zdd`.
+pub(super) fn retire_own_sources(migrated: &Migrated<'_>, zdd: &Zdd) -> usize {
+    let mut pages = 0;
+
+    migrated.for_each_source(|source, nr_pages| {
+        zdd.retire_own(source);
+        pages += nr_pages;
+    });
     pages
 }

@@ -13,8 +13,8 @@ use crate::{
         Want, //
     },
     mm::{
-        survey,
         LockedMm,
+        Survey,
         VmaRange,
         NR_PMD_PAGES, //
     },
@@ -26,7 +26,10 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    mm::MmWithUser,
+    mm::{
+        virt::VmaRef,
+        MmWithUser, //
+    },
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -99,7 +102,8 @@ pub(crate) fn to_devmem(
     let defragment = details.defragment
         && details.can_migrate_same_pagemap
         && devmem.dpagemap().has_device_map();
-    if want == Want::All && !defragment && is_resident(&devmem, mm, &pages)? {
+    let zone = devmem.dpagemap().zone_device();
+    if want == Want::All && !defragment && Survey::is_all_resident(&pages, zone) {
         return Ok(Outcome {
             resident: pages.nr_pages(),
             ..Outcome::default()
@@ -107,8 +111,21 @@ pub(crate) fn to_devmem(
     }
 
     let places = Places::new(&devmem, pages.nr_pages(), ask)?;
+    let zdd = Zdd::new(devmem)?;
+    if (range.end - 1) / CHUNK == range.start / CHUNK {
+        let outcome = Chunk {
+            zdd: &zdd,
+            details,
+            want,
+        }
+        .migrate(&pages, 0, &places);
+
+        zdd.devmem().put_fence();
+        return outcome;
+    }
+
     let job = Job {
-        zdd: Zdd::new(devmem)?,
+        zdd,
         mm: mm.mm(),
         range,
         details,
@@ -120,16 +137,7 @@ pub(crate) fn to_devmem(
         resident: Atomic::new(0),
     };
 
-    job.run(mm)
-}
-
-/// Whether all of a range is in the device memory that it shall go to: looks, as far as it is.
-fn is_resident(devmem: &DevmemRef, mm: &LockedMm<'_>, pages: &VmaRange<'_>) -> Result<bool> {
-    let survey = survey(mm, pages, devmem.dpagemap().zone_device(), |survey| {
-        survey.resident == survey.seen
-    })?;
-
-    Ok(survey.resident == pages.nr_pages())
+    job.run(vma)
 }
 
 /// The migration of a range, on which several processors may work.
@@ -154,7 +162,7 @@ impl Job<'_> {
         (self.range.end - 1) / CHUNK - self.range.start / CHUNK + 1
     }
 
-    fn run(&self, mm: &LockedMm<'_>) -> Result<Outcome> {
+    fn run(&self, vma: &VmaRef) -> Result<Outcome> {
         let nr_chunks = self.nr_chunks();
         let hands = if nr_chunks < SHARED_CHUNKS {
             0
@@ -163,31 +171,33 @@ impl Job<'_> {
         };
 
         if hands == 0 {
-            self.work(mm);
+            self.work(vma, nr_chunks);
         } else {
             // The lock is taken once more, as each task that looks at areas must have it. This does
             // not wait: somebody may be queued for writing, and be waiting for the caller.
             let help = || {
-                if let Some(mm) = LockedMm::try_read(self.mm) {
-                    self.work(&mm);
+                let mm = LockedMm::try_read(self.mm);
+
+                if let Some(vma) = mm.as_ref().and_then(|mm| mm.vma_lookup(self.range.start)) {
+                    self.work(vma, nr_chunks);
                 }
             };
 
-            crew::work_together(hands, &help, || self.work(mm));
+            crew::work_together(hands, &help, || self.work(vma, nr_chunks));
         }
         self.zdd.devmem().put_fence();
         self.outcome()
     }
 
     /// Migrates chunks until there are no more, or one has failed.
-    fn work(&self, mm: &LockedMm<'_>) {
+    fn work(&self, vma: &VmaRef, nr_chunks: usize) {
         while self.error.load(Relaxed) == 0 {
             let nth = self.next.fetch_add(1, Relaxed);
 
-            if nth >= self.nr_chunks() {
+            if nth >= nr_chunks {
                 break;
             }
-            match self.chunk(mm, nth) {
+            match self.chunk(vma, nth) {
                 Ok(outcome) => {
                     self.migrated.add(outcome.migrated, Relaxed);
                     self.resident.add(outcome.resident, Relaxed);
@@ -199,19 +209,18 @@ impl Job<'_> {
         }
     }
 
-    fn chunk(&self, mm: &LockedMm<'_>, nth: usize) -> Result<Outcome> {
+    fn chunk(&self, vma: &VmaRef, nth: usize) -> Result<Outcome> {
         let Range { start, end } = self.range;
         let first = (start & !(CHUNK - 1)) + nth * CHUNK;
         let part = first.max(start)..end.min(first.saturating_add(CHUNK));
         let index = (part.start - start) >> PAGE_SHIFT;
-        let pages = VmaRange::new(mm.vma_lookup(part.start).ok_or(ENOENT)?, part)?;
 
         Chunk {
             zdd: &self.zdd,
             details: self.details,
             want: self.want,
         }
-        .migrate(mm, &pages, index, &self.places)
+        .migrate(&VmaRange::new(vma, part)?, index, &self.places)
     }
 
     fn outcome(&self) -> Result<Outcome> {

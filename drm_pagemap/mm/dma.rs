@@ -9,11 +9,17 @@ use crate::{
     device_addr::DeviceAddr,
     mm::{
         Folio,
+        Pfn,
+        NR_PMD_PAGES,
         PMD_ORDER, //
     },
 };
-use core::ptr::NonNull;
+use core::{
+    mem,
+    ptr::NonNull, //
+};
 use kernel::{
+    dma::DmaAddress,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -56,15 +62,17 @@ impl DmaDirection {
 /// Pages of RAM, mapped for a device; dropping it unmaps them, and empties the addresses.
 ///
 /// With an IOMMU that the DMA layer drives by itself, all of them are linked into one range of I/O
-/// virtual addresses. Otherwise each is mapped by itself, large folios in pieces no larger than the
-/// DMA layer takes at once (a bounce buffer's slot, say).
+/// virtual addresses. Otherwise large folios are mapped in pieces no larger than the DMA layer takes
+/// at once (a bounce buffer's slot, say), and single pages that are contiguous in RAM together, up to
+/// that size; each has an address of its own for all that.
 ///
 /// # Invariants
 ///
 /// - `dev` is a valid device, able to do DMA.
 /// - If `iova` has a range, each entry of `addrs` that is present is linked into it, and the links
-///   fill its first `linked` bytes. Otherwise each of them is a mapping for `dev` in direction
-///   `dir`, with the size that its order says.
+///   fill its first `linked` bytes. Otherwise each of them is mapped for `dev` in direction `dir`:
+///   those of order 0 by the run, from one bit of `bounds` to the next, others by themselves, with
+///   the size that their order says.
 pub struct DmaMapping<'a> {
     dev: NonNull<bindings::device>,
     dir: DmaDirection,
@@ -75,6 +83,70 @@ pub struct DmaMapping<'a> {
     piece: Option<u32>,
     /// Entries that are present are below this.
     end: usize,
+    run: Run,
+    /// How many pages a run may have.
+    limit: usize,
+    /// A bit for each entry at which a run, or what is behind one, begins.
+    bounds: [u64; NR_PMD_PAGES / 64],
+}
+
+/// Pages of a range that are contiguous in RAM, too, in ascending or descending order, and not mapped
+/// yet.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    start: usize,
+    end: usize,
+    /// The frame that would be the next one, going up. Of a run that goes down, none.
+    up: usize,
+    /// The same, going down.
+    down: usize,
+}
+
+impl Run {
+    /// No frame.
+    const NONE: usize = usize::MAX;
+
+    /// A run of one page.
+    fn new(index: usize, pfn: Pfn) -> Self {
+        Self {
+            start: index,
+            end: index + 1,
+            up: pfn.as_usize() + 1,
+            down: pfn.as_usize().wrapping_sub(1),
+        }
+    }
+
+    /// Takes in the next page, if it is.
+    #[inline(always)]
+    fn extend(&mut self, pfn: Pfn) -> bool {
+        let pfn = pfn.as_usize();
+
+        if pfn == self.up {
+            self.up += 1;
+            self.down = Self::NONE;
+        } else if pfn == self.down {
+            self.down = self.down.wrapping_sub(1);
+            self.up = Self::NONE;
+        } else {
+            return false;
+        }
+        self.end += 1;
+        true
+    }
+
+    /// The number of pages.
+    #[inline(always)]
+    fn nr_pages(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// The lowest frame.
+    fn first(&self) -> Pfn {
+        match self.up {
+            Self::NONE => Pfn::new(self.down.wrapping_add(1)),
+            up => Pfn::new(up - self.nr_pages()),
+        }
+    }
 }
 
 impl<'a> DmaMapping<'a> {
@@ -98,38 +170,154 @@ impl<'a> DmaMapping<'a> {
             linked: 0,
             piece: None,
             end: 0,
+            run: Run::default(),
+            limit: 0,
+            bounds: [0; NR_PMD_PAGES / 64],
         }
     }
 
-    /// Maps `folio`, a folio of RAM, as the pages from `index` on. May sleep.
+    /// Maps `folio`, a folio of RAM, as the pages from `index` on, which must be behind those that
+    /// are mapped. Returns the order of its pieces. What was mapped has an address after
+    /// [`sync`](Self::sync). May sleep.
     ///
-    /// [`EINVAL`]: it reaches out of the range. [`EFAULT`]: it can't be mapped.
+    /// [`EINVAL`]: it reaches out of the range. [`EFAULT`]: it, or one before it, can't be mapped.
     #[inline]
-    pub fn map(&mut self, index: usize, folio: &Folio) -> Result {
+    pub fn map(&mut self, index: usize, folio: &Folio) -> Result<u32> {
+        if !folio.is_large() {
+            self.map_single(index, folio)?;
+            return Ok(0);
+        }
+        self.map_other(index, folio)
+    }
+
+    /// As [`map`](Self::map), for a folio of one page.
+    #[inline(always)]
+    pub fn map_single(&mut self, index: usize, folio: &Folio) -> Result {
+        if index == self.run.end && self.run.nr_pages() < self.limit && self.run.extend(folio.pfn())
+        {
+            return Ok(());
+        }
+        self.map_other(index, folio).map(|_| ())
+    }
+
+    /// Maps what does not go on the run at hand.
+    fn map_other(&mut self, index: usize, folio: &Folio) -> Result<u32> {
         let order = folio.order();
         let end = index.checked_add(1 << order).ok_or(EINVAL)?;
 
-        if end > self.addrs.len() {
+        if end > self.addrs.len() || index < self.end.max(self.run.end) {
             return Err(EINVAL);
         }
 
         let piece = self.prepare().min(order);
-        self.end = self.end.max(end);
         if self.has_iova() {
-            return self.link(index, folio);
+            self.link(index, folio)?;
+            self.end = end;
+            return Ok(order);
+        }
+        self.map_run()?;
+        if order == 0 {
+            self.run = Run::new(index, folio.pfn());
+            return Ok(0);
         }
         for first in (0..1 << order).step_by(1 << piece) {
+            let phys = folio.pfn().phys() + (first << PAGE_SHIFT) as u64;
+            let addr = self.map_phys(phys, PAGE_SIZE << piece)?;
+
+            if piece == 0 {
+                self.set_bounds(index + first, 1);
+            }
             // INVARIANT: Mapped with the size that its order says.
-            self.addrs[index + first] = self.map_piece(folio, first, piece)?;
+            self.addrs[index + first] = DeviceAddr::system(addr, piece, self.dir);
+            self.end = index + first + (1 << piece);
+        }
+        Ok(piece)
+    }
+
+    /// Notes that a run of `nr` pages begins at `start`.
+    fn set_bounds(&mut self, start: usize, nr: usize) {
+        for at in [start, start + nr] {
+            if let Some(word) = self.bounds.get_mut(at / 64) {
+                *word |= 1 << (at % 64);
+            }
+        }
+    }
+
+    /// The first bound behind `start`, or where mapped entries end.
+    fn next_bound(&self, start: usize) -> usize {
+        if self.addrs.len() > NR_PMD_PAGES || start + 1 == self.end {
+            return start + 1;
+        }
+
+        let mut word = (start + 1) / 64;
+        let mut mask = u64::MAX << ((start + 1) % 64);
+        while let Some(bits) = self.bounds.get(word) {
+            if bits & mask != 0 {
+                return self
+                    .end
+                    .min(word * 64 + (bits & mask).trailing_zeros() as usize);
+            }
+            word += 1;
+            mask = u64::MAX;
+        }
+        self.end
+    }
+
+    /// Maps the run at hand, if there is one; page by page, if it can't be had as one.
+    fn map_run(&mut self) -> Result {
+        let run = mem::take(&mut self.run);
+        let nr = run.nr_pages();
+
+        if run.end > self.addrs.len() {
+            return Err(EINVAL);
+        }
+        let phys = run.first().phys();
+        let size = PAGE_SIZE as u64;
+        // From one page to the next.
+        let (first, step) = match run.up {
+            Run::NONE => ((nr as u64).wrapping_sub(1) * size, size.wrapping_neg()),
+            _ => (0, size),
+        };
+
+        if nr == 0 {
+            return Ok(());
+        }
+        if let Ok(addr) = self.map_phys(phys, nr << PAGE_SHIFT) {
+            let mut addr = DeviceAddr::system(addr.wrapping_add(first), 0, self.dir);
+
+            self.set_bounds(run.start, nr);
+            // INVARIANT: Mapped as a run.
+            for entry in &mut self.addrs[run.start..run.end] {
+                *entry = addr;
+                addr = addr.at(addr.addr().wrapping_add(step));
+            }
+            self.end = run.end;
+            return Ok(());
+        }
+        if nr == 1 {
+            return Err(EFAULT);
+        }
+
+        let mut phys = phys.wrapping_add(first);
+        for page in run.start..run.end {
+            let addr = self.map_phys(phys, PAGE_SIZE)?;
+
+            phys = phys.wrapping_add(step);
+            // INVARIANT: Mapped as a run of its own.
+            self.set_bounds(page, 1);
+            self.addrs[page] = DeviceAddr::system(addr, 0, self.dir);
+            self.end = page + 1;
         }
         Ok(())
     }
 
     /// Makes what was mapped usable for the device. To be called once, after the last
     /// [`map`](Self::map). May sleep.
+    ///
+    /// [`EFAULT`]: a page can't be mapped.
     pub fn sync(&mut self) -> Result {
         if !self.has_iova() || self.linked == 0 {
-            return Ok(());
+            return self.map_run();
         }
         // SAFETY: By the type invariant this part of the range is linked.
         kernel::error::to_result(unsafe {
@@ -170,6 +358,12 @@ impl<'a> DmaMapping<'a> {
         // SAFETY: As above.
         let piece = piece_order(unsafe { bindings::dma_max_mapping_size(self.dev.as_ptr()) });
         self.piece = Some(piece);
+        // There are bounds for as many entries only.
+        self.limit = if self.has_iova() || self.addrs.len() > NR_PMD_PAGES {
+            1
+        } else {
+            1 << piece
+        };
         piece
     }
 
@@ -200,25 +394,19 @@ impl<'a> DmaMapping<'a> {
         Ok(())
     }
 
-    fn map_piece(&self, folio: &Folio, first: usize, order: u32) -> Result<DeviceAddr> {
+    fn map_phys(&self, phys: u64, size: usize) -> Result<DmaAddress> {
         // By its physical address: device-coherent memory can be mapped like RAM, but is not taken
         // for that where a page is asked for.
-        // SAFETY: The device is valid by the type invariant. The piece is in a live folio of RAM.
-        let addr = unsafe {
-            bindings::dma_map_phys(
-                self.dev.as_ptr(),
-                folio.pfn().phys() + (first << PAGE_SHIFT) as u64,
-                PAGE_SIZE << order,
-                self.dir.as_raw(),
-                0,
-            )
-        };
+        // SAFETY: The device is valid by the type invariant. The bytes are those of live folios of
+        // RAM.
+        let addr =
+            unsafe { bindings::dma_map_phys(self.dev.as_ptr(), phys, size, self.dir.as_raw(), 0) };
 
         // SAFETY: The device is valid; the address is what mapping returned.
         if unsafe { bindings::drm_pagemap_helper_dma_mapping_error(self.dev.as_ptr(), addr) } {
             return Err(EFAULT);
         }
-        Ok(DeviceAddr::system(addr, order, self.dir))
+        Ok(addr)
     }
 }
 
@@ -239,26 +427,40 @@ impl Drop for DmaMapping<'_> {
                 )
             };
         }
-        while let Some(addr) = self.addrs.get_mut(index).filter(|_| index < self.end) {
+        while index < self.end {
+            let addr = self.addrs[index];
+            let order = addr.order();
+
             if !addr.is_present() {
                 index += 1;
                 continue;
             }
-            let addr = core::mem::replace(addr, DeviceAddr::ABSENT);
+            let end = match order {
+                0 if !has_iova => self.next_bound(index),
+                _ => index + (1 << order),
+            };
 
-            index += 1 << addr.order();
+            let mut addr = addr.addr();
+            if order == 0 {
+                // The last one, if they are in descending order.
+                addr = addr.min(self.addrs[end - 1].addr());
+                self.addrs[index..end].fill(DeviceAddr::ABSENT);
+            } else {
+                self.addrs[index] = DeviceAddr::ABSENT;
+            }
             if !has_iova {
                 // SAFETY: By the type invariant this undoes one mapping, once.
                 unsafe {
                     bindings::dma_unmap_phys(
                         dev,
-                        addr.addr(),
-                        PAGE_SIZE << addr.order(),
+                        addr,
+                        (end - index) << PAGE_SHIFT,
                         self.dir.as_raw(),
                         0,
                     )
                 };
             }
+            index = end;
         }
     }
 }

@@ -63,7 +63,7 @@ impl Folio {
     /// # Safety
     ///
     /// `folio` must be a valid folio on which a reference is held for `'a`.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn from_raw<'a>(folio: *mut bindings::folio) -> &'a Self {
         // SAFETY: `Folio` is transparent; the rest is promised by the caller.
         unsafe { &*folio.cast() }
@@ -130,9 +130,19 @@ impl Folio {
     /// Whether the folio belongs to a zone device; `folio_is_zone_device()`.
     #[inline(always)]
     pub fn is_zone_device(&self) -> bool {
-        let zone = (self.flags() >> bindings::PAGE_ZONE_SHIFT) & bindings::PAGE_ZONE_MASK;
+        is_in_zone_device(self.flags())
+    }
 
-        zone == bindings::zone_type_ZONE_DEVICE as usize
+    /// Whether `page` does.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be a `struct page` on whose folio a reference is held.
+    #[inline(always)]
+    pub(super) unsafe fn is_page_of_zone_device(page: *const bindings::page) -> bool {
+        // SAFETY: Promised by the caller. Other CPUs change flags atomically; these bits don't
+        // change, and are the same in all pages of a folio.
+        is_in_zone_device(unsafe { addr_of!((*page).flags.f).read_volatile() })
     }
 
     /// The zone device that the folio belongs to, if any.
@@ -212,6 +222,14 @@ impl Folio {
     pub fn is(&self, other: &Self) -> bool {
         core::ptr::eq(self, other)
     }
+}
+
+/// Whether a page with these flags is in `ZONE_DEVICE`.
+#[inline(always)]
+fn is_in_zone_device(flags: usize) -> bool {
+    let zone = (flags >> bindings::PAGE_ZONE_SHIFT) & bindings::PAGE_ZONE_MASK;
+
+    zone == bindings::zone_type_ZONE_DEVICE as usize
 }
 
 /// `compound_head()`, given the page's `compound_info` word.
@@ -312,21 +330,16 @@ impl LockedFolio {
         } else {
             bindings::GFP_RAM_FOLIO
         };
-        let folio = match policy {
-            // SAFETY: The area is valid and stays so: a `VmaRef` is under the mmap or vma lock.
-            RamPolicy::Vma(vma, addr) => unsafe {
-                bindings::drm_pagemap_helper_vma_alloc_folio(gfp, order as i32, vma.as_ptr(), addr)
-            },
-            // SAFETY: No requirements; sleeping is allowed.
-            RamPolicy::Any => unsafe { bindings::drm_pagemap_helper_folio_alloc(gfp, order) },
+        let (vma, addr) = match policy {
+            RamPolicy::Vma(vma, addr) => (vma.as_ptr(), addr),
+            RamPolicy::Any => (core::ptr::null_mut(), 0),
         };
+        // SAFETY: The area, if any, is valid and stays so: a `VmaRef` is under the mmap or vma lock.
+        // Sleeping is allowed.
+        let folio = unsafe { bindings::drm_pagemap_helper_locked_ram_folio(gfp, order, vma, addr) };
         let folio = NonNull::new(folio).ok_or(ENOMEM)?;
 
-        // SAFETY: A folio that nobody else knows of, so its lock is free.
-        let locked = unsafe { bindings::drm_pagemap_helper_folio_trylock(folio.as_ptr()) };
-        debug_assert!(locked);
-
-        // INVARIANT: Allocation gave us the reference, and we just took the lock.
+        // INVARIANT: Allocation gave us the reference and the lock.
         Ok(Self(folio))
     }
 
@@ -348,6 +361,15 @@ impl LockedFolio {
 
         // SAFETY: A live folio has a `struct page`.
         unsafe { MigratePfn::new(this.pfn(), this.order()) }
+    }
+
+    /// As [`into_migrate_pfn`](Self::into_migrate_pfn), for a folio of one page.
+    #[inline]
+    pub(crate) fn into_single_migrate_pfn(self) -> MigratePfn {
+        let this = ManuallyDrop::new(self);
+
+        // SAFETY: A live folio has a `struct page`.
+        unsafe { MigratePfn::new(this.pfn(), 0) }
     }
 
     /// Takes back what [`into_migrate_pfn`](Self::into_migrate_pfn) gave up.

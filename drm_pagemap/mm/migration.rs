@@ -15,13 +15,14 @@ use crate::{
         Arrays,
         Fault,
         Folio,
+        Frames,
         LockedFolio,
         MigratePfn,
         PagemapOwner,
-        Pfn,
         Select,
         Step,
         Steps,
+        Tally,
         VmaRange, //
     },
 };
@@ -61,7 +62,7 @@ enum By {
 
 impl Inner<'_> {
     fn migrate(&mut self) {
-        match &self.by {
+        match &mut self.by {
             By::Address(pieces) => {
                 // Neither the closure nor the arrays give an error here.
                 let _ = pieces.each(&mut self.arrays, |args, _| {
@@ -80,7 +81,7 @@ impl Inner<'_> {
     }
 
     fn finalize(&mut self) {
-        match &self.by {
+        match &mut self.by {
             By::Address(pieces) => {
                 let _ = pieces.each(&mut self.arrays, |args, _| {
                     // SAFETY: As migrate_vma_setup() left the piece, or without an entry if that
@@ -136,6 +137,7 @@ impl<'a> Collected<'a> {
     /// [holes](Select::SYSTEM) filled, and for the whole range otherwise.
     ///
     /// Of a hole that is larger than a PMD maps, the core would collect the first part only.
+    #[inline]
     pub fn from_vma_as(
         range: &VmaRange<'a>,
         owner: PagemapOwner,
@@ -150,7 +152,7 @@ impl<'a> Collected<'a> {
         }
 
         let by_pmd = select(0..npages).has(Select::SYSTEM);
-        let pieces = Pieces::new(range, owner, fault, by_pmd);
+        let mut pieces = Pieces::new(range, owner, fault, by_pmd);
         let mut arrays = arrays;
         let mut collected = 0;
         let result = pieces.each(&mut arrays, |args, pages| {
@@ -184,45 +186,55 @@ impl<'a> Collected<'a> {
         result.map(|()| this)
     }
 
-    /// Collects the device pages with these frame numbers, wherever they are mapped;
+    /// Collects the device pages with these frames, wherever they are mapped;
     /// `migrate_device_pfns()`. No lock is needed. May sleep.
     ///
-    /// # Safety
-    ///
-    /// Each of `pfns` must be a frame of a zone device that stays registered for `'a`.
-    pub unsafe fn from_device_pfns(pfns: &[Pfn], mut arrays: Arrays) -> Result<Self> {
-        if arrays.nr_pages() != pfns.len() {
+    /// [`EINVAL`]: the frames are not those of the zone device. The zone device must stay registered
+    /// for `'a`: whoever lends it sees to that.
+    pub fn from_frames(frames: &Frames<'_>, mut arrays: Arrays) -> Result<Self> {
+        if arrays.nr_pages() != frames.pfns().len() || !frames.are_its_own() {
             return Err(EINVAL);
         }
         let (src, dst) = arrays.both();
 
-        for (entry, pfn) in src.iter_mut().zip(pfns) {
+        for (entry, pfn) in src.iter_mut().zip(frames.pfns()) {
             // The callee wants plain frame numbers here and replaces them by entries.
             // SAFETY: Not an entry yet; overwritten below before anybody takes it for one.
             *entry = unsafe { MigratePfn::from_bits(pfn.as_usize()) };
         }
         dst.fill(MigratePfn::NONE);
 
-        let mut inner = Inner {
-            arrays,
-            by: By::Frame,
-            _p: PhantomData,
-        };
-        let (src, _, n) = inner.arrays.raw();
-        // SAFETY: The array has `n` frame numbers of device pages, as the caller promises.
+        let (src, _, n) = arrays.raw();
+        // SAFETY: The array has `n` frame numbers of device pages, as was checked.
         let ret = unsafe { bindings::migrate_device_pfns(src, n) };
 
         kernel::error::to_result(ret)?;
         // INVARIANT: As migrate_device_pfns() leaves the arrays.
-        Ok(Self(inner))
+        Ok(Self(Inner {
+            arrays,
+            by: By::Frame,
+            _p: PhantomData,
+        }))
+    }
+
+    /// Whether there are large folios, or holes to be filled with one.
+    #[inline]
+    pub fn has_large(&self) -> bool {
+        let src = self.0.arrays.src();
+
+        src.iter().fold(0, |any, entry| any | entry.bits()) & MigratePfn::COMPOUND != 0
+    }
+
+    /// What there is to migrate.
+    #[inline]
+    pub fn tally(&self) -> Tally {
+        // SAFETY: By the type invariant of `Inner`.
+        unsafe { Tally::of(self.0.arrays.src()) }
     }
 
     /// How many pages were collected, and can be migrated.
     pub fn nr_collected(&self) -> usize {
-        self.steps()
-            .filter(Step::is_migrating)
-            .map(|step| step.nr_pages())
-            .sum()
+        self.tally().migrating
     }
 
     /// The number of pages in the range.
@@ -278,14 +290,66 @@ impl<'a> Collected<'a> {
             };
             let entry = dst.get_mut(step.index).ok_or(EINVAL)?;
 
-            if folio.order() != step.order() || *entry != MigratePfn::NONE {
-                return Err(EINVAL);
-            }
+            debug_assert!(*entry == MigratePfn::NONE);
             // INVARIANT: The entry takes over the reference and the lock, at the place of a
             // source of the same order.
-            *entry = folio.into_migrate_pfn();
+            *entry = if step.nr_pages() == 1 && !folio.is_large() {
+                folio.into_single_migrate_pfn()
+            } else if folio.nr_pages() == step.nr_pages() {
+                folio.into_migrate_pfn()
+            } else {
+                return Err(EINVAL);
+            };
         }
         Ok(())
+    }
+
+    /// As [`fill`](Self::fill), where each source is a single page that can be migrated, or a hole:
+    /// `choose` is called with its place and the page. Others are left alone.
+    #[inline(always)]
+    pub fn fill_singles(
+        &mut self,
+        mut choose: impl FnMut(usize, Option<&Folio>) -> Result<Option<LockedFolio>>,
+    ) -> Result {
+        let (src, dst) = self.0.arrays.both();
+
+        // Both are as long; said so that no index need be checked.
+        let dst = dst.get_mut(..src.len()).unwrap_or_default();
+
+        for index in 0..dst.len().min(src.len()) {
+            let source = src[index];
+
+            if !source.is_migrating() || source.is_compound() {
+                continue;
+            }
+            // SAFETY: By the type invariant there is a reference; the core marks all large folios as
+            // compound, so the page is a folio.
+            let Some(folio) = choose(index, unsafe { source.single_folio() })? else {
+                continue;
+            };
+
+            if folio.is_large() {
+                return Err(EINVAL);
+            }
+            debug_assert!(dst[index] == MigratePfn::NONE);
+            // INVARIANT: The entry takes over the reference and the lock, at the place of a source
+            // of the same order.
+            dst[index] = folio.into_single_migrate_pfn();
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with the place of each source that can be migrated, and its page, where all are as
+    /// for [`fill_singles`](Self::fill_singles).
+    #[inline(always)]
+    pub fn for_single_sources(&self, f: impl FnMut(usize, &Folio) -> Result) -> Result {
+        for_singles(self.0.arrays.src(), MigratePfn::is_migrating, f)
+    }
+
+    /// The same for the destinations that were put there.
+    #[inline(always)]
+    pub fn for_single_destinations(&self, f: impl FnMut(usize, &Folio) -> Result) -> Result {
+        for_singles(self.0.arrays.dst(), |_| true, f)
     }
 
     /// The destination at page `index`, if one was put there.
@@ -329,6 +393,7 @@ impl<'a> Collected<'a> {
 
     /// Replaces the sources that have a destination by it; `migrate_vma_pages()` or
     /// `migrate_device_pages()`. May sleep.
+    #[inline(always)]
     pub fn migrate(mut self) -> Migrated<'a> {
         self.0.migrate();
 
@@ -351,6 +416,27 @@ impl Drop for Collected<'_> {
     }
 }
 
+/// Calls `f` with the place and the page of each of `entries` that names a single page, as they are in
+/// the type invariant of [`Inner`], and is `wanted`.
+#[inline(always)]
+fn for_singles(
+    entries: &[MigratePfn],
+    wanted: impl Fn(MigratePfn) -> bool,
+    mut f: impl FnMut(usize, &Folio) -> Result,
+) -> Result {
+    for (index, &entry) in entries.iter().enumerate() {
+        if entry.is_compound() || !wanted(entry) {
+            continue;
+        }
+        // SAFETY: There is a reference; large folios are marked as compound, so the page is a
+        // folio.
+        if let Some(folio) = unsafe { entry.single_folio() } {
+            f(index, folio)?;
+        }
+    }
+    Ok(())
+}
+
 /// Pages of which some were replaced; each knows whether it was.
 ///
 /// Dropping the value makes the new pages visible to the process and restores those that were not
@@ -358,12 +444,32 @@ impl Drop for Collected<'_> {
 pub struct Migrated<'a>(Inner<'a>);
 
 impl Migrated<'_> {
+    /// Calls `f` with each folio that was replaced, and its number of pages.
+    #[inline]
+    pub fn for_each_source(&self, mut f: impl FnMut(&Folio, usize)) {
+        let src = self.0.arrays.src();
+
+        if src.iter().fold(0, |any, entry| any | entry.bits()) & MigratePfn::COMPOUND != 0 {
+            for step in self.steps().filter(|step| step.is_migrating()) {
+                if let Some(folio) = step.folio() {
+                    f(folio, step.nr_pages());
+                }
+            }
+            return;
+        }
+        for entry in src.iter().filter(|entry| entry.is_migrating()) {
+            // SAFETY: By the type invariant there is a reference; the core marks all large folios as
+            // compound, so the page is a folio.
+            if let Some(folio) = unsafe { entry.single_folio() } {
+                f(folio, 1);
+            }
+        }
+    }
+
     /// The number of pages that were migrated.
     pub fn nr_migrated(&self) -> usize {
-        self.steps()
-            .filter(Step::is_migrating)
-            .map(|step| step.nr_pages())
-            .sum()
+        // SAFETY: By the type invariant of `Inner`.
+        unsafe { Tally::nr_migrated(self.0.arrays.src()) }
     }
 
     /// The sources, folio by folio: [`Step::is_migrating`] now says whether it was replaced.

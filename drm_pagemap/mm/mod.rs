@@ -18,6 +18,7 @@ mod rmap;
 mod split;
 mod steps;
 mod survey;
+mod tally;
 mod zone_device;
 
 pub use self::{
@@ -31,8 +32,9 @@ pub use self::{
     place::{places, Place},
     split::split,
     steps::{Arrays, Step},
-    survey::{survey, Survey},
-    zone_device::{PagemapOwner, ZoneDevice, ZoneDeviceRegion}, //
+    survey::Survey,
+    tally::Tally,
+    zone_device::{Frames, PagemapOwner, ZoneDevice, ZoneDeviceRegion}, //
 };
 
 use self::steps::Steps;
@@ -42,5 +44,4 @@ pub(crate) use self::locked_mm::vma_is_anonymous;
 /// Frees the buffers that are kept for the next migration.
 pub(crate) fn clear_pools() {
     steps::clear_pool();
-    survey::clear_pool();
 }

@@ -87,7 +87,14 @@ pub fn are_one_folio(pfns: &[Pfn]) -> bool {
 
     pfns.len().is_power_of_two()
         && first.0 & (pfns.len() - 1) == 0
-        && pfns.iter().enumerate().all(|(i, pfn)| pfn.0 == first.0 + i)
+        && pfns.chunks(8).enumerate().all(|(nth, part)| {
+            let expected = first.0.wrapping_add(nth * 8);
+
+            // One test for eight.
+            part.iter().enumerate().fold(0, |wrong, (i, pfn)| {
+                wrong | (pfn.0 ^ expected.wrapping_add(i)) //
+            }) == 0
+        })
 }
 
 /// Start of the array of all `struct page`s.
@@ -112,7 +119,7 @@ impl MigratePfn {
     const VALID: usize = bindings::MIGRATE_VALID;
     const MIGRATE: usize = bindings::MIGRATE_MIGRATE;
     const WRITE: usize = bindings::MIGRATE_WRITE;
-    const COMPOUND: usize = bindings::MIGRATE_COMPOUND;
+    pub(super) const COMPOUND: usize = bindings::MIGRATE_COMPOUND;
     /// `MIGRATE_PFN_SHIFT`.
     const SHIFT: u32 = 6;
 
@@ -198,6 +205,24 @@ impl MigratePfn {
             // SAFETY: By the type invariant this is a `struct page`, and the caller holds a
             // reference on its folio.
             Some(unsafe { Folio::of_page(page) })
+        }
+    }
+
+    /// As [`folio`](Self::folio), of an entry that is not [compound](Self::is_compound), as the core
+    /// made it.
+    ///
+    /// # Safety
+    ///
+    /// As there; the page must be a folio.
+    #[inline(always)]
+    pub(crate) unsafe fn single_folio<'a>(self) -> Option<&'a Folio> {
+        let page = self.page();
+
+        if page.is_null() {
+            None
+        } else {
+            // SAFETY: By the type invariant this is a `struct page`, and the caller's folio.
+            Some(unsafe { Folio::from_raw(page.cast()) })
         }
     }
 }

@@ -87,6 +87,12 @@ impl<'a> VmaRange<'a> {
         self.range.len() >> PAGE_SHIFT
     }
 
+    /// Whether one PMD maps it.
+    #[inline]
+    fn is_in_one_pmd(&self) -> bool {
+        (self.range.start ^ (self.range.end - 1)) >> PAGE_SHIFT < 1 << PMD_ORDER
+    }
+
     /// Its first address, in bytes.
     pub fn start(&self) -> usize {
         self.range.start
@@ -107,6 +113,7 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// The pieces of `range`: parts that one PMD maps, or one piece, as `by_pmd` says.
+    #[inline]
     pub(super) fn new(
         range: &VmaRange<'_>,
         owner: PagemapOwner,
@@ -126,17 +133,35 @@ impl Pieces {
                 flags: 0,
                 fault_page: fault.map_or(core::ptr::null_mut(), Fault::page),
             },
-            align: by_pmd.then_some(PAGE_SIZE << PMD_ORDER),
+            align: (by_pmd && !range.is_in_one_pmd()).then_some(PAGE_SIZE << PMD_ORDER),
         }
     }
 
     /// Calls `f` with the arguments of each piece, pointing at its part of the arrays, and the
     /// range of pages that it is; until it returns an error. The arguments are made anew each time,
     /// so that no pointer outlives a borrow.
+    #[inline(always)]
     pub(super) fn each(
-        &self,
+        &mut self,
         arrays: &mut Arrays,
         mut f: impl FnMut(&mut bindings::migrate_vma, Range<usize>) -> Result,
+    ) -> Result {
+        if self.align.is_none() {
+            let (src, dst, npages) = arrays.raw();
+
+            self.args.src = src;
+            self.args.dst = dst;
+            self.args.npages = npages;
+            return f(&mut self.args, 0..npages);
+        }
+        self.each_of_many(arrays, &mut f)
+    }
+
+    #[inline(never)]
+    fn each_of_many(
+        &self,
+        arrays: &mut Arrays,
+        f: &mut dyn FnMut(&mut bindings::migrate_vma, Range<usize>) -> Result,
     ) -> Result {
         let mut start = self.args.start;
 

@@ -122,6 +122,15 @@ impl<'a> Step<'a> {
         unsafe { self.entry.folio() }
     }
 
+    /// Whether it is a page, or a folio, of a zone device.
+    #[inline]
+    pub(super) fn page_is_of_device(&self) -> bool {
+        let page = self.entry.page();
+
+        // SAFETY: By the invariant of `Steps`, which made this.
+        !page.is_null() && unsafe { Folio::is_page_of_zone_device(page) }
+    }
+
     /// Whether it can be, or was, migrated.
     #[inline]
     pub fn is_migrating(&self) -> bool {

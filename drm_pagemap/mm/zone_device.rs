@@ -7,6 +7,7 @@
 use crate::{
     bindings,
     mm::{
+        are_one_folio,
         FolioRef,
         LockedFolio,
         Pfn, //
@@ -99,50 +100,171 @@ impl ZoneDevice {
         // SAFETY: A frame of a registered zone device has a `struct page`.
         unsafe { FolioRef::of_first_page(pfn.page()) }
     }
+}
 
-    /// Makes `1 << order` free frames from `pfn` on a folio, with `data` as its
+/// Frames that are to be those of a zone device: one for each page of a part of an allocation.
+///
+/// # Invariants
+///
+/// If `known`, each of `pfns` is a frame of `zone`, and they are all an allocation's own.
+#[derive(Clone, Copy)]
+pub struct Frames<'a> {
+    pfns: &'a [Pfn],
+    zone: &'a ZoneDevice,
+    known: bool,
+}
+
+impl<'a> Frames<'a> {
+    /// Frames that a driver says are those of `zone`.
+    #[inline]
+    pub fn new(pfns: &'a [Pfn], zone: &'a ZoneDevice) -> Self {
+        // INVARIANT: Not known.
+        Self {
+            pfns,
+            zone,
+            known: false,
+        }
+    }
+
+    /// Frames that are known to be those of `zone`, and an allocation's own.
+    ///
+    /// # Safety
+    ///
+    /// They must be.
+    #[inline]
+    pub unsafe fn known(pfns: &'a [Pfn], zone: &'a ZoneDevice) -> Self {
+        // INVARIANT: Promised by the caller.
+        Self {
+            pfns,
+            zone,
+            known: true,
+        }
+    }
+
+    /// Whether each of them is a frame of the zone device.
+    pub(super) fn are_its_own(&self) -> bool {
+        self.known || self.pfns.iter().all(|&pfn| self.zone.contains(pfn, 1))
+    }
+
+    /// The frames' numbers.
+    #[inline]
+    pub fn pfns(&self) -> &'a [Pfn] {
+        self.pfns
+    }
+
+    /// The zone device.
+    #[inline]
+    pub fn zone(&self) -> &'a ZoneDevice {
+        self.zone
+    }
+
+    /// The first `nr` of them.
+    pub fn first(&self, nr: usize) -> Self {
+        // INVARIANT: A part of them.
+        Self {
+            pfns: self.pfns.get(..nr).unwrap_or(self.pfns),
+            ..*self
+        }
+    }
+
+    /// Whether one folio could be made of all of them; a quick look, which may be wrong if they are
+    /// neither contiguous nor in some other regular order.
+    pub fn may_be_one_folio(&self) -> bool {
+        match self.pfns {
+            [first, .., last] => {
+                let nr = self.pfns.len();
+
+                nr.is_power_of_two()
+                    && first.as_usize() & (nr - 1) == 0
+                    && last.as_usize() == first.as_usize() + nr - 1
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a folio can be made of the frames from the one at `index` on, all of which are those
+    /// of the zone device, if its first one is free. Errors as those of
+    /// [`init_folio`](Self::init_folio).
+    #[inline(never)]
+    fn check_rest(&self, index: usize, order: u32) -> Result {
+        let pfns = self
+            .pfns
+            .get(index..)
+            .and_then(|pfns| pfns.get(..1 << order))
+            .filter(|pfns| are_one_folio(pfns))
+            .ok_or(EINVAL)?;
+        // SAFETY: Frames of the zone device.
+        let is_free = |pfn: &Pfn| unsafe { is_free(pfn.page()) };
+
+        if !self.known && !pfns.iter().skip(1).all(is_free) {
+            return Err(EBUSY);
+        }
+        Ok(())
+    }
+
+    /// Makes `1 << order` free frames from the one at `index` on a folio, with `data` as its
     /// [zone device data](crate::mm::Folio::zone_device_data).
     ///
-    /// [`EINVAL`]: the frames are not of this zone device, or not aligned to the order. [`EBUSY`]:
-    /// they are in use. `data` is not touched then.
+    /// [`EINVAL`]: there are not as many, they are not of the zone device, or not contiguous and
+    /// aligned to the order. [`EBUSY`]: they are in use; of [known](Self::known) ones, only the
+    /// first is looked at.
     ///
     /// # Safety
     ///
     /// `data` must be what the zone device's `folio_free` callback expects to find. No other task
     /// may be taking the same frames into use at the same time.
+    #[inline(always)]
     pub unsafe fn init_folio(
         &self,
-        pfn: Pfn,
+        index: usize,
         order: u32,
-        data: impl FnOnce() -> *mut c_void,
+        data: *mut c_void,
     ) -> Result<LockedFolio> {
-        let nr = 1usize << order;
+        let pfn = *self.pfns.get(index).ok_or(EINVAL)?;
+        let page = pfn.page();
 
-        if !self.contains(pfn, nr) || pfn.as_usize() & (nr - 1) != 0 {
+        if !self.known && !self.zone.contains(pfn, 1 << order) {
             return Err(EINVAL);
         }
-        let folio = pfn.page().cast::<bindings::folio>();
-
-        for i in 0..nr {
-            let page = Pfn::new(pfn.as_usize() + i).page();
-            // SAFETY: A frame of a registered zone device has a `struct page`.
-            let refs = unsafe { addr_of!((*page)._refcount.counter).read_volatile() };
-
-            if refs != 0 {
-                return Err(EBUSY);
-            }
+        if order > 0 {
+            self.check_rest(index, order)?;
+        }
+        // SAFETY: Known to be a frame of the zone device, or checked above.
+        if !unsafe { is_free(page) } {
+            return Err(EBUSY);
         }
 
         // SAFETY: Free frames of this zone device, which nobody else takes now.
-        unsafe { bindings::drm_pagemap_helper_zone_device_folio_init(folio, self.as_raw(), order) };
+        unsafe {
+            if order == 0 {
+                bindings::zone_device_page_init(page, self.zone.as_raw(), 0);
+            } else {
+                bindings::drm_pagemap_helper_zone_device_folio_init(
+                    page.cast(),
+                    self.zone.as_raw(),
+                    order,
+                );
+            }
+        }
         // SAFETY: The folio was just made, with one reference and locked, both ours; it is not
         // null.
-        let folio = unsafe { LockedFolio::from_raw(NonNull::new_unchecked(folio)) };
+        let folio = unsafe { LockedFolio::from_raw(NonNull::new_unchecked(page.cast())) };
 
         // SAFETY: Device memory of ours that nobody else knows of yet.
-        unsafe { folio.set_zone_device_data(data()) };
+        unsafe { folio.set_zone_device_data(data) };
         Ok(folio)
     }
+}
+
+/// Whether a frame is free.
+///
+/// # Safety
+///
+/// `page` must be the `struct page` of a frame of a registered zone device.
+#[inline]
+unsafe fn is_free(page: *const bindings::page) -> bool {
+    // SAFETY: Promised by the caller. Others may get references, and so write it.
+    unsafe { addr_of!((*page)._refcount.counter).read_volatile() == 0 }
 }
 
 /// A range of physical addresses, taken for device memory and registered as device-private.

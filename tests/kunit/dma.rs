@@ -18,11 +18,12 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Eight pages with the pattern of `seed`, the first one at a multiple of their size.
+/// Eight pages with the pattern of `seed`, the first one at a multiple of their size, no two of which
+/// are mapped for DMA as one.
 fn aligned(seed: u64) -> Outcome<UserMemory> {
     let memory = UserMemory::map_aligned(8)?;
 
-    memory.fill(seed)?;
+    memory.fill_apart(seed, |_| true)?;
     Ok(memory)
 }
 
@@ -48,7 +49,8 @@ fn undone_with_migration(test: &mut Test, gpu: &Gpu) -> Outcome {
     gpu.vram().copy_to_ram.heal();
     let maps = gpu.dma_maps()?;
     memory.touch(3)?;
-    check_eq!(gpu.dma_maps()?, maps + 8);
+    // As many as there are runs in the RAM that the core had to give.
+    check!((maps + 1..=maps + 8).contains(&gpu.dma_maps()?));
     gpu.check_no_dma()?;
     memory.verify(1)
 }

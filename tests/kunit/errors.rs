@@ -25,13 +25,12 @@ use kernel::prelude::*;
 /// The number of pages; a power of two.
 const PAGES: usize = 16;
 
-/// Pages of which every fourth was never touched, the first one at a multiple of the whole.
+/// Pages of which every fourth was never touched, the first one at a multiple of the whole; no two of
+/// them are mapped for DMA as one.
 fn mixture(seed: u64) -> Outcome<UserMemory> {
     let memory = UserMemory::map_aligned(PAGES)?;
 
-    for i in (0..PAGES).filter(|i| i % 4 != 3) {
-        memory.part(i..i + 1).fill(seed)?;
-    }
+    memory.fill_apart(seed, |i| i % 4 != 3)?;
     Ok(memory)
 }
 
@@ -116,8 +115,8 @@ fn to_devmem_copy(test: &mut Test, gpu: &Gpu) -> Outcome {
 }
 
 fn to_devmem_dma(test: &mut Test, gpu: &Gpu) -> Outcome {
-    // Twelve pages are mapped; so the thirteenth mapping does not come.
-    for nth in [1, 2, 6, 12] {
+    // Twelve pages are mapped, seldom two as one; so the thirteenth mapping does not come.
+    for nth in [1, 2, 6] {
         to_devmem_fails(
             test,
             gpu,
@@ -130,7 +129,7 @@ fn to_devmem_dma(test: &mut Test, gpu: &Gpu) -> Outcome {
 
     gpu.fail_dma(13, 1)?;
     gpu.migrate(test.mm(), memory.range())?;
-    check_eq!(gpu.dma_maps()?, maps + 12);
+    check!((maps + 7..=maps + 12).contains(&gpu.dma_maps()?));
     gpu.fail_dma(0, 0)?;
     verify_mixture(&memory, 3)
 }
@@ -196,20 +195,19 @@ fn evict_copy(test: &mut Test, gpu: &Gpu) -> Outcome {
 }
 
 fn evict_dma(test: &mut Test, gpu: &Gpu) -> Outcome {
-    for nth in [1, 2, PAGES] {
-        for bad in [1, 3] {
-            // A failed mapping ends a try; a try that gets that far maps again.
-            let times = if bad == 3 { usize::MAX >> 1 } else { bad };
+    for bad in [1, 3] {
+        // The pages are mapped as one, then page by page, of which the first one that fails ends a
+        // try.
+        let times = if bad == 3 { usize::MAX >> 1 } else { 2 };
 
-            evict_fails(
-                test,
-                gpu,
-                EFAULT,
-                bad,
-                |gpu, _| gpu.fail_dma(nth, times),
-                |gpu| gpu.fail_dma(0, 0),
-            )?;
-        }
+        evict_fails(
+            test,
+            gpu,
+            EFAULT,
+            bad,
+            |gpu, _| gpu.fail_dma(1, times),
+            |gpu| gpu.fail_dma(0, 0),
+        )?;
     }
     Ok(())
 }
@@ -237,26 +235,45 @@ fn fault_copy(test: &mut Test, gpu: &Gpu) -> Outcome {
 }
 
 fn fault_dma(test: &mut Test, gpu: &Gpu) -> Outcome {
-    for nth in [1, 5, PAGES] {
+    let memory = mixture(5)?;
+
+    gpu.migrate(test.mm(), memory.range())?;
+    gpu.fail_dma(1, usize::MAX >> 1)?;
+    let result = test.without_warnings(|| memory.touch(5));
+    gpu.fail_dma(0, 0)?;
+    check_err!(result, EFAULT);
+    gpu.check_in_device(test.mm(), &memory)?;
+    memory.touch(5)?;
+    memory.unmap()?;
+
+    // How many failures it takes until the page that is wanted comes home alone depends on how the
+    // RAM for all of them is to be had: mapped as one, and then page by page, or not.
+    let mut alone = false;
+    for failures in [1, 2, 1, 2, 1, 2] {
         let memory = mixture(5)?;
 
         gpu.migrate(test.mm(), memory.range())?;
-        gpu.fail_dma(nth, usize::MAX >> 1)?;
+        gpu.fail_dma(1, failures)?;
         let result = test.without_warnings(|| memory.touch(5));
         gpu.fail_dma(0, 0)?;
-        check_err!(result, EFAULT);
-        gpu.check_in_device(test.mm(), &memory)?;
 
-        gpu.fail_dma(nth, 1)?;
-        let result = test.without_warnings(|| memory.touch(5));
-        gpu.fail_dma(0, 0)?;
-        result?;
-        gpu.check_in_ram(test.mm(), &memory.part(5..6))?;
-        check_eq!(gpu.residency(test.mm(), memory.range())?.device, PAGES - 1);
+        let device = gpu.residency(test.mm(), memory.range())?.device;
+        match result {
+            // Too few.
+            Ok(_) if device == 0 => (),
+            // Too many.
+            Err(_) => gpu.check_in_device(test.mm(), &memory)?,
+            Ok(_) => {
+                check_eq!(device, PAGES - 1);
+                gpu.check_in_ram(test.mm(), &memory.part(5..6))?;
+                alone = true;
+            }
+        }
         verify_mixture(&memory, 5)?;
         gpu.check_idle()?;
         memory.unmap()?;
     }
+    check!(alone);
     Ok(())
 }
 

@@ -175,6 +175,17 @@ impl UserMemory {
         Ok(())
     }
 
+    /// As [`fill`](Self::fill), such that pages that are neighbours here are not likely to be so in
+    /// RAM: each is mapped for DMA by itself.
+    pub(crate) fn fill_apart(&self, seed: u64, wanted: impl Fn(usize) -> bool) -> Outcome {
+        for odd in [0, 1] {
+            for i in (0..self.nr_pages()).filter(|i| i % 2 == odd && wanted(*i)) {
+                self.part(i..i + 1).fill(seed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads every page, and compares it with the pattern of `seed`.
     pub(crate) fn verify(&self, seed: u64) -> Outcome {
         let mut expected = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;

@@ -21,6 +21,7 @@ use drm_pagemap::{
     dpagemap_devmem::DevmemRef,
     mm::{
         Folio,
+        Frames,
         LockedFolio,
         Pfn,
         RamPolicy, //
@@ -94,6 +95,20 @@ impl Drop for CDevmem {
             unsafe { ffi::drm_pagemap_kunit_devmem_free(self.raw) };
         }
     }
+}
+
+/// Takes the `1 << order` frames from `pfn` on into use as a folio.
+fn attach(zdd: &ARef<Zdd>, pfn: Pfn, order: u32) -> Result<LockedFolio> {
+    let mut pfns = KVec::new();
+
+    for i in 0..1 << order {
+        pfns.push(frame(pfn, i), GFP_KERNEL)?;
+    }
+    let frames = Frames::new(&pfns, zdd.dpagemap().zone_device());
+
+    let mut attach = Zdd::attach(zdd, frames, 1)?;
+
+    attach.folio(0, order)
 }
 
 /// The device's first frames, free.
@@ -173,7 +188,7 @@ fn unlock_and_put(test: &mut Test, gpu: &Gpu) -> Outcome {
     let start = free_frames(test, gpu)?;
     let devmem = CDevmem::new(gpu)?;
     let zdd = Zdd::new(devmem.reference())?;
-    let device = Zdd::attach(&zdd, start, 0)?;
+    let device = attach(&zdd, start, 0)?;
 
     drop(zdd);
     for folio in [device, LockedFolio::new_ram(RamPolicy::Any, 0)?] {
@@ -207,7 +222,7 @@ fn pages_share_it(test: &mut Test, gpu: &Gpu) -> Outcome {
     let mut folios: KVec<LockedFolio> = KVec::new();
 
     for i in 0..16 {
-        let folio = Zdd::attach(&zdd, frame(start, i), 0)?;
+        let folio = attach(&zdd, frame(start, i), 0)?;
 
         check!(is_locked(&folio));
         check_eq!(refs(&folio), 1);
@@ -234,10 +249,10 @@ fn split_shares_it(test: &mut Test, gpu: &Gpu) -> Outcome {
     for retired in [false, true] {
         let (from, with) = (CDevmem::new(gpu)?, CDevmem::new(gpu)?);
         let zdd = Zdd::new(from.reference())?;
-        let old = Zdd::attach(&zdd, start, 0)?;
+        let old = attach(&zdd, start, 0)?;
         // Stands for the new part, so it must look new: nothing of `with` may be left in it.
         let other = Zdd::new(with.reference())?;
-        let new = Zdd::attach(&other, frame(start, 1), 0)?;
+        let new = attach(&other, frame(start, 1), 0)?;
 
         if retired {
             Zdd::retire(&old);
@@ -276,7 +291,7 @@ fn frames_are_reused(test: &mut Test, gpu: &Gpu) -> Outcome {
     for _ in 0..3 {
         let devmem = CDevmem::new(gpu)?;
         let zdd = Zdd::new(devmem.reference())?;
-        let folio = Zdd::attach(&zdd, start, 0)?;
+        let folio = attach(&zdd, start, 0)?;
 
         Zdd::retire(&folio);
         drop(folio);
@@ -292,20 +307,20 @@ fn attach_errors(test: &mut Test, gpu: &Gpu) -> Outcome {
     let start = free_frames(test, gpu)?;
     let devmem = CDevmem::new(gpu)?;
     let zdd = Zdd::new(devmem.reference())?;
-    let folio = Zdd::attach(&zdd, frame(start, 3), 0)?;
+    let folio = attach(&zdd, frame(start, 3), 0)?;
 
     // In use.
-    check_err!(Zdd::attach(&zdd, frame(start, 3), 0), EBUSY);
+    check_err!(attach(&zdd, frame(start, 3), 0), EBUSY);
     check_eq!(refs(&folio), 1);
     check!(Zdd::of_folio(&folio).is_some_and(|of| of.is(&zdd)));
     // A part of it in use.
-    check_err!(Zdd::attach(&zdd, start, 2), EBUSY);
+    check_err!(attach(&zdd, start, 2), EBUSY);
     // Not aligned to its size.
-    check_err!(Zdd::attach(&zdd, frame(start, 1), 1), EINVAL);
+    check_err!(attach(&zdd, frame(start, 1), 1), EINVAL);
     // Not of this device.
-    check_err!(Zdd::attach(&zdd, Pfn::new(start.as_usize() - 1), 0), EINVAL);
-    check_err!(Zdd::attach(&zdd, Pfn::new(0), 0), EINVAL);
-    check_err!(Zdd::attach(&zdd, Pfn::new(usize::MAX), 0), EINVAL);
+    check_err!(attach(&zdd, Pfn::new(start.as_usize() - 1), 0), EINVAL);
+    check_err!(attach(&zdd, Pfn::new(0), 0), EINVAL);
+    check_err!(attach(&zdd, Pfn::new(usize::MAX), 0), EINVAL);
 
     drop(folio);
     check_eq!(devmem.released(), 0);
@@ -319,10 +334,7 @@ fn retired_mark(test: &mut Test, gpu: &Gpu) -> Outcome {
     let start = free_frames(test, gpu)?;
     let devmem = CDevmem::new(gpu)?;
     let zdd = Zdd::new(devmem.reference())?;
-    let (a, b) = (
-        Zdd::attach(&zdd, start, 0)?,
-        Zdd::attach(&zdd, frame(start, 1), 0)?,
-    );
+    let (a, b) = (attach(&zdd, start, 0)?, attach(&zdd, frame(start, 1), 0)?);
 
     Zdd::retire(&a);
     check!(Zdd::is_retired(&a));
@@ -340,7 +352,7 @@ fn retired_mark(test: &mut Test, gpu: &Gpu) -> Outcome {
     // Whoever has the frame next is not marked.
     let devmem = CDevmem::new(gpu)?;
     let zdd = Zdd::new(devmem.reference())?;
-    let a = Zdd::attach(&zdd, start, 0)?;
+    let a = attach(&zdd, start, 0)?;
 
     check!(!Zdd::is_retired(&a));
     Ok(())

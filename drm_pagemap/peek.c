@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * A look at page tables, to tell what a range has in device memory. Counts entries
+ * and follows none of them: no page is locked, referenced or read, so what is seen
+ * may be over when this returns.
+ *
+ * The walks of the core are not for modules, but for hmm_range_fault(), which takes
+ * six times as long: it locks page tables and writes an entry for each page.
+ */
+
+#include <linux/irqflags.h>
+#include <linux/leafops.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/mmap_lock.h>
+#include <linux/pgtable.h>
+
+#include "peek.h"
+
+static bool is_resident(const struct dev_pagemap *pgmap, unsigned long pfn)
+{
+	for (int i = 0; i < pgmap->nr_range; i++)
+		if (pfn >= PHYS_PFN(pgmap->ranges[i].start) &&
+		    pfn <= PHYS_PFN(pgmap->ranges[i].end))
+			return true;
+	return false;
+}
+
+static void count(struct drm_pagemap_peek *peek, const struct dev_pagemap *pgmap,
+		  softleaf_t entry, unsigned long nr)
+{
+	peek->seen += nr;
+	if (!softleaf_is_device_private(entry))
+		return;
+	if (is_resident(pgmap, softleaf_to_pfn(entry)))
+		peek->resident += nr;
+	else
+		peek->elsewhere += nr;
+}
+
+/* The table that maps @addr has an entry for each of @nr pages from there on. */
+static void count_ptes(struct drm_pagemap_peek *peek, const struct dev_pagemap *pgmap,
+		       pmd_t *pmd, unsigned long addr, unsigned long nr, bool while_resident)
+{
+	pte_t *ptep = pte_offset_kernel(pmd, addr);
+
+	for (; nr; nr--, ptep++) {
+		pte_t pte = ptep_get_lockless(ptep);
+
+		if (!pte_none(pte) && !pte_present(pte))
+			count(peek, pgmap, softleaf_from_pte(pte), 1);
+		else
+			peek->seen++;
+		if (while_resident && peek->resident < peek->seen)
+			return;
+	}
+}
+
+/* The PMD's entry for @addr; NULL if there is no table. */
+static pmd_t *pmd_of(struct mm_struct *mm, unsigned long addr)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+	pud_t *pud;
+
+	if (pgd_none(pgdp_get(pgd)) || unlikely(pgd_bad(*pgd)))
+		return NULL;
+	p4d = p4d_offset(pgd, addr);
+	if (p4d_none(p4dp_get(p4d)) || unlikely(p4d_bad(*p4d)))
+		return NULL;
+	pud = pud_offset(p4d, addr);
+	if (pud_none(pudp_get(pud)) || pud_leaf(pudp_get(pud)) || unlikely(pud_bad(*pud)))
+		return NULL;
+	return pmd_offset(pud, addr);
+}
+
+/*
+ * Looks at the pages from @start to @end, or as far as they are resident in @pgmap.
+ *
+ * Under the mmap lock, which keeps all tables but those of PTEs; these are not freed
+ * while interrupts are off, as get_user_pages_fast() relies on, too.
+ */
+struct drm_pagemap_peek drm_pagemap_peek(struct mm_struct *mm, unsigned long start,
+					 unsigned long end, const struct dev_pagemap *pgmap,
+					 bool while_resident)
+{
+	struct drm_pagemap_peek peek = {};
+	unsigned long next;
+
+	mmap_assert_locked(mm);
+	for (unsigned long addr = start; addr < end; addr = next) {
+		pmd_t *pmdp = pmd_of(mm, addr), pmd;
+		unsigned long nr, flags;
+
+		next = pmd_addr_end(addr, end);
+		nr = (next - addr) >> PAGE_SHIFT;
+		if (!pmdp) {
+			peek.seen += nr;
+		} else {
+			local_irq_save(flags);
+			pmd = pmdp_get_lockless(pmdp);
+			if (pmd_none(pmd) || pmd_leaf(pmd))
+				peek.seen += nr;
+			else if (!pmd_present(pmd))
+				count(&peek, pgmap, softleaf_from_pmd(pmd), nr);
+			else if (likely(!pmd_bad(pmd)))
+				count_ptes(&peek, pgmap, &pmd, addr, nr, while_resident);
+			local_irq_restore(flags);
+		}
+		if (while_resident && peek.resident < peek.seen)
+			break;
+	}
+	return peek;
+}
