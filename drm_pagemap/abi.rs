@@ -28,6 +28,7 @@ use crate::{
         LockedMm, //
     },
     owner,
+    policy::PolicyState,
     shrinker::{
         self,
         Shrinker, //
@@ -161,8 +162,12 @@ pub unsafe extern "C" fn drm_pagemap_init(
     drm: *mut bindings::drm_device,
     ops: *const bindings::drm_pagemap_ops,
 ) -> c_int {
-    // SAFETY: Promised by the caller.
-    errno(unsafe { DrmPagemap::init(dpagemap, pagemap, drm, ops) })
+    let result = PolicyState::of_module().and_then(|policy| {
+        // SAFETY: Promised by the caller.
+        unsafe { DrmPagemap::init(dpagemap, pagemap, drm, ops, policy) }
+    });
+
+    errno(result)
 }
 
 /// Initializes a pagemap again that its driver kept when its count was 0.

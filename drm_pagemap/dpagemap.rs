@@ -21,6 +21,7 @@ use crate::{
         Pfn,
         ZoneDevice, //
     },
+    policy::PolicyState,
     shrinker, //
 };
 use core::ptr::NonNull;
@@ -31,6 +32,7 @@ use kernel::{
             ARef,
             AlwaysRefCounted, //
         },
+        Arc,
         Refcount, //
     },
     types::Opaque, //
@@ -108,6 +110,7 @@ impl DrmPagemap {
         pagemap: *mut bindings::dev_pagemap,
         drm: *mut bindings::drm_device,
         ops: *const bindings::drm_pagemap_ops,
+        policy: Arc<PolicyState>,
     ) -> Result {
         // SAFETY: The caller gives us the structure to fill in.
         unsafe {
@@ -118,22 +121,37 @@ impl DrmPagemap {
             let link = &raw mut (*dpagemap).shrink_link;
             (*link).next = link;
             (*link).prev = link;
-            Self::reinit(dpagemap)
+            Self::take_into_use(dpagemap, policy)
         }
     }
 
-    /// Gives an initialized structure whose count is 0 its first reference. May sleep. Errors as
-    /// [`init`](Self::init).
+    /// Gives an initialized structure of a C driver, whose count is 0, its first reference. May
+    /// sleep. Errors as [`init`](Self::init).
     ///
     /// # Safety
     ///
     /// `dpagemap` must have been initialized once, have a count of 0 or garbage, and be nobody
     /// else's now.
     pub unsafe fn reinit(dpagemap: *mut bindings::drm_pagemap) -> Result {
+        let policy = PolicyState::of_module()?;
+
+        // SAFETY: Promised by the caller.
+        unsafe { Self::take_into_use(dpagemap, policy) }
+    }
+
+    /// As [`reinit`](Self::reinit), with a policy.
+    ///
+    /// # Safety
+    ///
+    /// As [`reinit`](Self::reinit) says.
+    unsafe fn take_into_use(
+        dpagemap: *mut bindings::drm_pagemap,
+        policy: Arc<PolicyState>,
+    ) -> Result {
         // SAFETY: The device is valid by the requirements of `init`.
         let hold = unsafe {
             let drm = NonNull::new((*dpagemap).drm).ok_or(EINVAL)?;
-            DevHold::take(drm)?
+            DevHold::take(drm, policy)?
         };
 
         // SAFETY: The caller has the structure to itself. A `kref` is just a `refcount_t`.
@@ -143,6 +161,16 @@ impl DrmPagemap {
             refs.set(1);
         }
         Ok(())
+    }
+
+    /// The pagemap's policy.
+    ///
+    /// # Safety
+    ///
+    /// The count must be above 0.
+    pub(crate) unsafe fn policy(&self) -> &Arc<PolicyState> {
+        // SAFETY: A pagemap in use has its hold, which `take_into_use` made.
+        unsafe { (*(*self.as_raw()).dev_hold.cast::<DevHold>()).policy() }
     }
 
     fn refcount(&self) -> &Refcount {

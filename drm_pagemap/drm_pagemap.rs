@@ -14,7 +14,7 @@
 //!
 //! The layers, from the bottom up: [`mm`] wraps the memory management core and knows nothing of
 //! GPUs; the objects ([`zdd`], [`dpagemap`], [`dpagemap_devmem`]) wrap the C structs in place; the
-//! engine ([`migrate`]) is all safe code.
+//! engine ([`migrate`]) is all safe code; [`policy`] is what can be chosen of it.
 
 mod bindings;
 
@@ -33,6 +33,7 @@ mod page_array;
 mod peer_mapping;
 mod places;
 mod pool;
+pub mod policy;
 pub mod queue;
 mod shrinker;
 pub mod zdd;
@@ -83,6 +84,10 @@ pub use crate::{
     },
     pagemap::Pagemap,
     pagemap_ops::PagemapOps,
+    policy::{
+        FaultWindow,
+        Policy, //
+    },
     registration::Registration, //
 };
 

@@ -6,6 +6,7 @@
 
 use crate::{
     bindings,
+    policy::PolicyState,
     queue, //
 };
 use core::{
@@ -13,10 +14,12 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
-/// A reference on a DRM device and on the module that drives it; `struct drm_pagemap_dev_hold`.
+/// A reference on a DRM device and on the module that drives it; `struct drm_pagemap_dev_hold`. With
+/// them comes the pagemap's policy, which the C structure has no room for.
 ///
 /// Putting them may sleep, and the caller may itself be running code of that module; hence
 /// [`release`](Self::release) does it from the module's [queue](crate::queue).
@@ -31,6 +34,7 @@ pub struct DevHold {
     work: queue::Work,
     drm: NonNull<bindings::drm_device>,
     module: *mut bindings::module,
+    policy: Arc<PolicyState>,
 }
 
 impl DevHold {
@@ -39,7 +43,10 @@ impl DevHold {
     /// # Safety
     ///
     /// `drm` must be a valid DRM device.
-    pub(crate) unsafe fn take(drm: NonNull<bindings::drm_device>) -> Result<OwnedHold> {
+    pub(crate) unsafe fn take(
+        drm: NonNull<bindings::drm_device>,
+        policy: Arc<PolicyState>,
+    ) -> Result<OwnedHold> {
         // SAFETY: A valid DRM device has a driver with file operations.
         let module = unsafe { bindings::drm_pagemap_helper_drm_module(drm.as_ptr()) };
         let hold = KBox::pin_init(
@@ -47,6 +54,7 @@ impl DevHold {
                 work <- queue::Work::new(put_references),
                 drm,
                 module,
+                policy,
             }),
             GFP_KERNEL,
         )?;
@@ -62,6 +70,11 @@ impl DevHold {
         let hold = KBox::into_raw(unsafe { Pin::into_inner_unchecked(hold) });
         // SAFETY: A box is not null.
         Ok(OwnedHold(unsafe { NonNull::new_unchecked(hold) }))
+    }
+
+    /// The pagemap's policy.
+    pub(crate) fn policy(&self) -> &Arc<PolicyState> {
+        &self.policy
     }
 }
 

@@ -19,6 +19,10 @@ use crate::{
         OperationsVTable,
         PagemapOps, //
     },
+    policy::{
+        Counters,
+        PolicyState, //
+    },
 };
 use core::{
     ops::{
@@ -78,6 +82,7 @@ pub struct Pagemap<T: PagemapOps> {
     drm: ARef<drm::Device<T::Driver>>,
     #[pin]
     data: T,
+    policy: Arc<PolicyState>,
 }
 
 // SAFETY: The C structures are guarded by `activation` and by their own counts; the rest is `Send`.
@@ -109,6 +114,7 @@ impl<T: PagemapOps> Pagemap<T> {
                 nr_pages: Atomic::new(0),
                 drm: drm.into(),
                 data <- data,
+                policy: PolicyState::of_driver(data.policy())?,
             }? Error),
             GFP_KERNEL,
         )
@@ -178,6 +184,7 @@ impl<T: PagemapOps> Pagemap<T> {
                 this.zone.get(),
                 drm_device_ptr(&this.drm),
                 OperationsVTable::<T>::build(),
+                this.policy.clone(),
             )
         };
         if let Err(err) = result {
@@ -246,6 +253,12 @@ impl<T: PagemapOps> Pagemap<T> {
     /// The size of the device memory, in bytes.
     pub fn size(&self) -> usize {
         self.nr_pages.load(Relaxed) << PAGE_SHIFT
+    }
+
+    /// What CPU faults have done under the pagemap's [policy](PagemapOps::policy), since it was
+    /// registered.
+    pub fn counters(&self) -> Counters {
+        self.policy.counters()
     }
 
     /// The owner of the zone device.

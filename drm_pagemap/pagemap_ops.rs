@@ -12,7 +12,8 @@ use crate::{
         LockedMm,
         Pfn, //
     },
-    pagemap::Pagemap, //
+    pagemap::Pagemap,
+    policy::Policy, //
 };
 use core::{
     marker::PhantomData,
@@ -49,6 +50,12 @@ pub trait PagemapOps: Send + Sync + Sized + 'static {
         range: Range<usize>,
         timeslice_ms: usize,
     ) -> Result;
+
+    /// What CPU faults do; by default, they bring home the whole allocation. Asked once, when the
+    /// pagemap is registered. May sleep.
+    fn policy(&self) -> Policy {
+        Policy::new()
+    }
 
     /// Gives `dev` an address for `1 << order` pages of the device memory, from byte `offset` of
     /// the pagemap on, so that `dev` can read or write them as `dir` says, until

@@ -14,6 +14,10 @@ use crate::{
         Frames,
         LockedFolio, //
     },
+    policy::{
+        window::Touches,
+        PolicyState, //
+    },
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -27,6 +31,7 @@ use kernel::{
             Full,
             Relaxed, //
         },
+        Arc,
         Refcount, //
     }, //
 };
@@ -41,6 +46,8 @@ pub struct Zdd {
     // In this order: the allocation's release operation may need the pagemap.
     devmem: DevmemRef,
     dpagemap: ARef<DrmPagemap>,
+    policy: Arc<PolicyState>,
+    touches: Touches,
 }
 
 // SAFETY: By the type invariant instances are counted, and freed when the count is 0.
@@ -71,12 +78,16 @@ impl Zdd {
     ///
     /// On [`ENOMEM`] the allocation is released.
     pub fn new(devmem: DevmemRef) -> Result<ARef<Self>> {
-        let dpagemap = devmem.dpagemap().into();
+        let dpagemap: ARef<DrmPagemap> = devmem.dpagemap().into();
+        // SAFETY: The reference is there.
+        let policy = unsafe { dpagemap.policy() }.clone();
         let zdd = KBox::new(
             Self {
                 refs: Refcount::new(1),
                 devmem,
                 dpagemap,
+                policy,
+                touches: Touches::new(),
             },
             GFP_KERNEL,
         )?;
@@ -96,6 +107,18 @@ impl Zdd {
     #[inline]
     pub fn dpagemap(&self) -> &DrmPagemap {
         &self.dpagemap
+    }
+
+    /// The pagemap's policy.
+    #[inline]
+    pub(crate) fn policy(&self) -> &PolicyState {
+        &self.policy
+    }
+
+    /// What CPU faults have brought home.
+    #[inline]
+    pub(crate) fn touches(&self) -> &Touches {
+        &self.touches
     }
 
     /// Whether both are the same.

@@ -20,6 +20,7 @@ use crate::{
         VmaRange,
         Waited, //
     },
+    policy::FaultWindow,
     zdd::Zdd,
 };
 use core::{
@@ -68,11 +69,12 @@ impl VmFault {
 /// in milliseconds.
 const WAIT_MS: u32 = 20;
 
-/// Brings home the page that a CPU wants, and with it its allocation as far as it is mapped here.
+/// Brings home the page that a CPU wants, and with it as much of its allocation as the pagemap's
+/// [policy](crate::policy) says, and is mapped here.
 ///
 /// Within the allocation's time slice nothing moves, and the CPU waits, as far as the fault allows
-/// that; for a while, then it faults again. So it does when somebody else is at the page. If the
-/// allocation can't be brought home whole, the folio that is wanted still is, so that no process is
+/// that; for a while, then it faults again. So it does when somebody else is at the page. If all
+/// of that can't be brought home, the folio that is wanted still is, so that no process is
 /// killed for the sake of a neighbour; if there is no RAM for a large one, it comes home page by
 /// page, which takes the CPU another fault. Called under the mmap lock, with the page locked. May
 /// sleep.
@@ -81,6 +83,7 @@ pub(crate) fn to_ram(fault: Fault<'_>) -> VmFault {
         return VmFault::Sigbus;
     };
 
+    zdd.policy().counts().fault();
     if zdd.devmem().in_timeslice() {
         let zdd: ARef<Zdd> = zdd.into();
 
@@ -125,8 +128,20 @@ fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd) -> Result<bool> {
         return Ok(false);
     }
 
-    let all = window(fault, zdd.devmem().size());
     let wanted = window(fault, fault.folio().size());
+    let all = match zdd.policy().policy().window {
+        FaultWindow::Allocation => window(fault, zdd.devmem().size()),
+        FaultWindow::Page => wanted.clone(),
+        FaultWindow::Adaptive => {
+            let touched = zdd.touches().window(fault.address());
+
+            // A large folio is not split for the window's sake.
+            within_area(
+                fault,
+                touched.start.min(wanted.start)..touched.end.max(wanted.end),
+            )
+        }
+    };
 
     let mut result = migrate(fault, zdd, owner, all.clone());
     if result.is_err() && wanted != all {
@@ -167,7 +182,12 @@ fn window(fault: &Fault<'_>, size: usize) -> Range<usize> {
         start.saturating_add(size) & PAGE_MASK
     });
 
-    start.max(fault.vma().start())..end.min(fault.vma().end())
+    within_area(fault, start..end)
+}
+
+/// The part of `range` that is in the fault's area.
+fn within_area(fault: &Fault<'_>, range: Range<usize>) -> Range<usize> {
+    range.start.max(fault.vma().start())..range.end.min(fault.vma().end())
 }
 
 /// Collects the device pages in `range`, large folios whole.
@@ -191,12 +211,15 @@ fn collect<'a>(
 ///
 /// If nothing could be collected, somebody else is at the page: the CPU faults again if it must.
 fn migrate(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<usize>) -> Result<Home> {
-    let range = VmaRange::new(fault.vma(), range)?;
-    let pages = collect(fault, owner, &range)?;
+    let area = VmaRange::new(fault.vma(), range.clone())?;
+    let pages = collect(fault, owner, &area)?;
+    let home = bring_home(pages, zdd, |index| {
+        RamPolicy::Vma(area.vma(), area.start() + index * PAGE_SIZE)
+    })?;
 
-    bring_home(pages, zdd, |index| {
-        RamPolicy::Vma(range.vma(), range.start() + index * PAGE_SIZE)
-    })
+    zdd.policy().counts().came_home(area.nr_pages(), home.moved);
+    zdd.touches().came_home(&range);
+    Ok(home)
 }
 
 /// Has the large folio that is wanted mapped page by page, so that the next fault can split it.

@@ -35,6 +35,8 @@ mod copies;
 
 mod fault;
 
+mod window;
+
 mod evict;
 
 mod large;

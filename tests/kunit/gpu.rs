@@ -46,6 +46,7 @@ use drm_pagemap::{
     Pagemap,
     PagemapOps,
     Peer,
+    Policy,
     Registration, //
 };
 use kernel::{
@@ -130,12 +131,16 @@ impl drm::Driver for Driver {
 }
 
 /// The mock's pagemap.
-pub(crate) struct Memory(Arc<Vram>);
+pub(crate) struct Memory(Arc<Vram>, Policy);
 
 #[vtable]
 impl PagemapOps for Memory {
     type Driver = Driver;
     type Devmem = Pages;
+
+    fn policy(&self) -> Policy {
+        self.1
+    }
 
     fn populate_mm(
         pagemap: ArcBorrow<'_, Pagemap<Self>>,
@@ -263,20 +268,26 @@ impl Gpu {
 
     /// Makes one.
     pub(crate) fn with_pages(pages: usize) -> Result<Self> {
-        Self::registered(pages, |drm, memory| {
+        Self::with_policy(pages, Policy::new())
+    }
+
+    /// Makes one whose CPU faults do something else than by default.
+    pub(crate) fn with_policy(pages: usize, policy: Policy) -> Result<Self> {
+        Self::registered(pages, policy, |drm, memory| {
             Registration::new(drm, NAME, pages << PAGE_SHIFT, Ok::<_, Error>(memory))
         })
     }
 
     /// Makes one in an interconnect group.
     pub(crate) fn in_group<E: Endpoint>(pages: usize, peer: Peer<E>) -> Result<Self> {
-        Self::registered(pages, |drm, memory| {
+        Self::registered(pages, Policy::new(), |drm, memory| {
             Registration::in_group(drm, NAME, pages << PAGE_SHIFT, Ok::<_, Error>(memory), peer)
         })
     }
 
     fn registered(
         pages: usize,
+        policy: Policy,
         register: impl FnOnce(&drm::Device<Driver>, Memory) -> Result<Registration<Memory>>,
     ) -> Result<Self> {
         static NUMBER: Atomic<usize> = Atomic::new(0);
@@ -287,7 +298,7 @@ impl Gpu {
         let dma = DmaDevice::new(faux.as_ref().as_ref())?;
         let drm = UnregisteredDevice::<Driver>::new(faux.as_ref(), try_pin_init!(DriverData {}))?;
         let vram = Vram::new(dma.0, pages)?;
-        let registration = register(&drm, Memory(vram.clone()))?;
+        let registration = register(&drm, Memory(vram.clone(), policy))?;
 
         Ok(Self {
             handle: Handle {
@@ -429,7 +440,7 @@ impl Gpu {
             &self.drm,
             c"drm_pagemap_kunit",
             size,
-            Ok::<_, Error>(Memory(self.handle.vram.clone())),
+            Ok::<_, Error>(Memory(self.handle.vram.clone(), Policy::new())),
         )?;
         Ok(())
     }

@@ -8,9 +8,13 @@
 
 use crate::{
     ffi,
-    gpu::Gpu, //
+    gpu::{
+        Gpu,
+        VRAM_PAGES, //
+    },
 };
 use core::panic::Location;
+use drm_pagemap::Policy;
 use kernel::{
     alloc::AllocError,
     bindings,
@@ -279,8 +283,22 @@ pub(crate) unsafe fn alone(raw: *mut bindings::kunit, body: fn(&mut Test) -> Out
 /// `raw` must be the test that the current thread runs.
 pub(crate) unsafe fn with_gpu(raw: *mut bindings::kunit, body: fn(&mut Test, &Gpu) -> Outcome) {
     // SAFETY: Promised by the caller.
+    unsafe { with_gpu_as(raw, Policy::new(), body) };
+}
+
+/// The same with a mock GPU that has a policy.
+///
+/// # Safety
+///
+/// `raw` must be the test that the current thread runs.
+pub(crate) unsafe fn with_gpu_as(
+    raw: *mut bindings::kunit,
+    policy: Policy,
+    body: fn(&mut Test, &Gpu) -> Outcome,
+) {
+    // SAFETY: Promised by the caller.
     let mut test = unsafe { Test::new(raw) };
-    let gpu = match Gpu::new() {
+    let gpu = match Gpu::with_policy(VRAM_PAGES, policy) {
         Ok(gpu) => gpu,
         Err(err) => return test.report(Err(err.into())),
     };
