@@ -8,6 +8,7 @@ use crate::{
     bindings,
     device_addr::DeviceAddr,
     dpagemap::DrmPagemap,
+    jiffies,
     mm::{
         Arrays,
         Collected,
@@ -220,15 +221,12 @@ impl DrmPagemapDevmem {
         core::ptr::eq(self.ops(), other.ops())
     }
 
-    /// Starts the time slice: for `jiffies` from now on, CPU faults leave the pages where they are.
-    pub fn start_timeslice(&self, jiffies: Jiffies) {
-        // SAFETY: A word that is read and written as a whole.
-        unsafe {
-            let now = bindings::drm_pagemap_helper_get_jiffies_64();
+    /// Starts the time slice: for `slice` jiffies from now on, CPU faults leave the pages where they are.
+    pub fn start_timeslice(&self, slice: Jiffies) {
+        let end = jiffies::now().saturating_add(slice as u64);
 
-            (&raw mut (*self.as_raw()).timeslice_expiration)
-                .write_volatile(now.saturating_add(jiffies as u64));
-        }
+        // SAFETY: A word that is read and written as a whole.
+        unsafe { (&raw mut (*self.as_raw()).timeslice_expiration).write_volatile(end) };
     }
 
     /// Ends the time slice, if there is one: CPU faults bring pages home from now on.
@@ -240,11 +238,9 @@ impl DrmPagemapDevmem {
     /// Whether the time slice is not over yet.
     pub fn in_timeslice(&self) -> bool {
         // SAFETY: A word that is read and written as a whole.
-        unsafe {
-            let now = bindings::drm_pagemap_helper_get_jiffies_64();
+        let end = unsafe { (&raw const (*self.as_raw()).timeslice_expiration).read_volatile() };
 
-            now < (&raw const (*self.as_raw()).timeslice_expiration).read_volatile()
-        }
+        jiffies::now() < end
     }
 
     /// Waits until no page refers to the allocation any more, for `timeout` jiffies at most (0:

@@ -27,13 +27,14 @@ pub mod device_addr;
 pub mod dpagemap;
 pub mod dpagemap_devmem;
 pub mod hold;
+mod jiffies;
 mod layout;
 mod owner;
 mod page_array;
 mod peer_mapping;
 mod places;
-mod pool;
 pub mod policy;
+mod pool;
 pub mod queue;
 mod shrinker;
 pub mod zdd;
@@ -86,7 +87,9 @@ pub use crate::{
     pagemap_ops::PagemapOps,
     policy::{
         FaultWindow,
-        Policy, //
+        Policy,
+        SliceWait,
+        Thrash, //
     },
     registration::Registration, //
 };

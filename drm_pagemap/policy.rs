@@ -4,18 +4,32 @@
 //!
 //! A Rust driver says it by [`PagemapOps::policy`](crate::PagemapOps::policy), once, when it
 //! registers its pagemap. For the pagemaps of C drivers, module parameters say it, at any time; by
-//! default they are as C drivers know it. [`window`] is how the window grows and shrinks.
+//! default they are as C drivers know it, but that a CPU sleeps for the rest of a time slice.
+//! [`window`] is how the fault window grows and shrinks, [`thrash`] how fights are seen and ended.
 
 mod counters;
 mod params;
+pub(crate) mod thrash;
 pub(crate) mod window;
 
-pub use self::counters::Counters;
+pub use self::{
+    counters::Counters,
+    thrash::Thrash, //
+};
 
-use self::counters::Counts;
+use self::{
+    counters::Counts,
+    thrash::Table, //
+};
+use core::ops::Range;
 use kernel::{
+    mm::MmWithUser,
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    time::{
+        msecs_to_jiffies,
+        Jiffies, //
+    }, //
 };
 
 /// How much comes home on a CPU fault.
@@ -37,29 +51,64 @@ pub enum FaultWindow {
     Adaptive,
 }
 
+/// What a CPU does that wants a page within its allocation's
+/// [time slice](crate::migrate::Details::timeslice).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SliceWait {
+    /// It sleeps until the slice is over, 20 ms at a time, without the mmap lock and the page's, and
+    /// can be killed meanwhile. Where a fault can't let go of the mmap lock
+    /// (`FAULT_FLAG_ALLOW_RETRY`, `FAULT_FLAG_RETRY_NOWAIT`), it is as [`Refault`](Self::Refault).
+    #[default]
+    Sleep,
+    /// It takes the same fault again and again. C's behaviour.
+    Refault,
+}
+
 /// What a pagemap does on a CPU fault.
 ///
+/// The default is C's behaviour, but for the sleep.
+///
 /// ```ignore
-/// const POLICY: Policy = Policy::new().with_window(FaultWindow::Adaptive);
+/// const POLICY: Policy = Policy::new()
+///     .with_window(FaultWindow::Adaptive)
+///     .with_thrash(Thrash::ON);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// How much comes home.
     pub window: FaultWindow,
+    /// What a CPU does within a time slice.
+    pub slice_wait: SliceWait,
+    /// When a page may stay where it is for a while.
+    pub thrash: Thrash,
 }
 
 impl Policy {
-    /// The default: the whole allocation comes home.
+    /// The default.
     pub const fn new() -> Self {
         Self {
             window: FaultWindow::Allocation,
+            slice_wait: SliceWait::Sleep,
+            thrash: Thrash::OFF,
         }
     }
 
     /// The same with another fault window.
     #[must_use]
     pub const fn with_window(self, window: FaultWindow) -> Self {
-        Self { window }
+        Self { window, ..self }
+    }
+
+    /// The same with another way to spend a time slice.
+    #[must_use]
+    pub const fn with_slice_wait(self, slice_wait: SliceWait) -> Self {
+        Self { slice_wait, ..self }
+    }
+
+    /// The same with another idea of thrashing.
+    #[must_use]
+    pub const fn with_thrash(self, thrash: Thrash) -> Self {
+        Self { thrash, ..self }
     }
 }
 
@@ -73,9 +122,12 @@ enum Source {
 }
 
 /// The policy of one pagemap, and what came of it.
+#[pin_data]
 pub struct PolicyState {
     source: Source,
     counts: Counts,
+    #[pin]
+    table: Table,
 }
 
 impl PolicyState {
@@ -92,13 +144,19 @@ impl PolicyState {
     // Not inlined: made in this crate only, also for drivers' pagemaps.
     #[inline(never)]
     fn new(source: Source) -> Result<Arc<Self>> {
-        Ok(Arc::new(
-            Self {
+        let watch = match source {
+            Source::Driver(policy) => policy.thrash.is_on(),
+            Source::Module => true,
+        };
+
+        Arc::pin_init(
+            try_pin_init!(Self {
                 source,
                 counts: Counts::new(),
-            },
+                table <- Table::new(watch),
+            }? Error),
             GFP_KERNEL,
-        )?)
+        )
     }
 
     /// The policy, now.
@@ -117,5 +175,35 @@ impl PolicyState {
     /// What is counted.
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// A CPU fault at `address` (in bytes) has taken memory of the allocation `number` home.
+    pub(crate) fn came_home(&self, mm: &MmWithUser, address: usize, number: u64) {
+        let thrash = self.policy().thrash;
+
+        if thrash.is_on() && self.table.came_home(&thrash, mm, address, number) {
+            self.counts.thrash();
+        }
+    }
+
+    /// Whether the pages of `range` (in bytes) shall stay in RAM, where the driver can do without
+    /// them.
+    pub(crate) fn stays(&self, mm: &MmWithUser, range: Range<usize>) -> bool {
+        self.table.any_pinned(mm, range)
+    }
+
+    /// The time slice of what is migrated of `range` (in bytes), where `asked` jiffies is what the
+    /// driver wants: that, or the time of a pin, whichever is longer.
+    pub(crate) fn timeslice(
+        &self,
+        mm: &MmWithUser,
+        range: Range<usize>,
+        asked: Jiffies,
+    ) -> Jiffies {
+        if !self.table.any_pinned(mm, range) {
+            return asked;
+        }
+        self.counts.pinned_in_device();
+        asked.max(msecs_to_jiffies(self.policy().thrash.pin_ms))
     }
 }

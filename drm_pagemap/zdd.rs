@@ -15,6 +15,7 @@ use crate::{
         LockedFolio, //
     },
     policy::{
+        thrash,
         window::Touches,
         PolicyState, //
     },
@@ -48,6 +49,7 @@ pub struct Zdd {
     dpagemap: ARef<DrmPagemap>,
     policy: Arc<PolicyState>,
     touches: Touches,
+    number: u64,
 }
 
 // SAFETY: By the type invariant instances are counted, and freed when the count is 0.
@@ -88,6 +90,7 @@ impl Zdd {
                 dpagemap,
                 policy,
                 touches: Touches::new(),
+                number: thrash::next_allocation(),
             },
             GFP_KERNEL,
         )?;
@@ -119,6 +122,12 @@ impl Zdd {
     #[inline]
     pub(crate) fn touches(&self) -> &Touches {
         &self.touches
+    }
+
+    /// Numbers go up from one migration to the next.
+    #[inline]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whether both are the same.

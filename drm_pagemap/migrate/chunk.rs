@@ -71,6 +71,16 @@ impl Chunk<'_> {
                     ..Outcome::default()
                 });
             }
+            let policy = self.zdd.policy();
+
+            if policy.stays(range.vma().mm(), range.addresses()) {
+                policy.counts().pinned_in_ram(nr_pages - survey.resident);
+                return Ok(Outcome {
+                    resident: survey.resident,
+                    left: nr_pages - survey.resident,
+                    ..Outcome::default()
+                });
+            }
             if survey.elsewhere == 0 {
                 // Nobody isolates, and puts back, what is where it shall be.
                 select = select.without(Select::DEVICE_PRIVATE);

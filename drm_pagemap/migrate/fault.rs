@@ -3,6 +3,7 @@
 //! A CPU touched a page in device memory.
 
 use crate::{
+    jiffies,
     migrate::home::{
         bring_home,
         copy,
@@ -20,7 +21,10 @@ use crate::{
         VmaRange,
         Waited, //
     },
-    policy::FaultWindow,
+    policy::{
+        FaultWindow,
+        SliceWait, //
+    },
     zdd::Zdd,
 };
 use core::{
@@ -85,19 +89,38 @@ pub(crate) fn to_ram(fault: Fault<'_>) -> VmFault {
 
     zdd.policy().counts().fault();
     if zdd.devmem().in_timeslice() {
-        let zdd: ARef<Zdd> = zdd.into();
+        let zdd = zdd.into();
 
-        return VmFault::after(fault.wait_while(msecs_to_jiffies(WAIT_MS), || {
-            zdd.devmem().in_timeslice() //
-        }));
+        return wait_for_slice(fault, zdd);
     }
 
     match bring_folio_home(&fault, zdd) {
-        Ok(true) => VmFault::Done,
+        Ok(true) => {
+            let address = fault.address();
+
+            zdd.policy()
+                .came_home(fault.vma().mm(), address, zdd.number());
+            VmFault::Done
+        }
         Ok(false) => back_off(fault),
         Err(err) if err == ENOMEM => VmFault::OutOfMemory,
         Err(_) => VmFault::Sigbus,
     }
+}
+
+/// A CPU has to wait for the end of the time slice, as the policy says.
+fn wait_for_slice(fault: Fault<'_>, zdd: ARef<Zdd>) -> VmFault {
+    if zdd.policy().policy().slice_wait == SliceWait::Refault {
+        return VmFault::Done;
+    }
+
+    let start = jiffies::now();
+    let waited = fault.wait_while(msecs_to_jiffies(WAIT_MS), || zdd.devmem().in_timeslice());
+
+    if waited == Waited::LockDropped {
+        zdd.policy().counts().slice_wait(jiffies::now() - start);
+    }
+    VmFault::after(waited)
 }
 
 /// Lets somebody else get on who is at the page that is wanted.

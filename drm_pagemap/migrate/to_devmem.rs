@@ -112,6 +112,17 @@ pub(crate) fn to_devmem(
 
     let places = Places::new(&devmem, pages.nr_pages(), ask)?;
     let zdd = Zdd::new(devmem)?;
+    let details = &Details {
+        timeslice: match want {
+            Want::All => zdd
+                .policy()
+                .timeslice(mm.mm(), range.clone(), details.timeslice),
+            // What is pinned is left out.
+            Want::Missing => details.timeslice,
+        },
+        ..*details
+    };
+
     if (range.end - 1) / CHUNK == range.start / CHUNK {
         let outcome = Chunk {
             zdd: &zdd,

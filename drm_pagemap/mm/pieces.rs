@@ -98,6 +98,11 @@ impl<'a> VmaRange<'a> {
         self.range.start
     }
 
+    /// Its addresses, in bytes.
+    pub fn addresses(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
     /// The area.
     pub fn vma(&self) -> &'a VmaRef {
         self.vma

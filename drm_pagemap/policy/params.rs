@@ -7,18 +7,33 @@
 
 use super::{
     FaultWindow,
-    Policy, //
+    Policy,
+    SliceWait,
+    Thrash, //
 };
 use crate::bindings;
 
 /// What they say now.
 pub(super) fn policy() -> Policy {
-    // SAFETY: No requirements.
-    let window = match unsafe { bindings::drm_pagemap_param_fault_window() } {
-        bindings::drm_pagemap_fault_window_DRM_PAGEMAP_WINDOW_PAGE => FaultWindow::Page,
-        bindings::drm_pagemap_fault_window_DRM_PAGEMAP_WINDOW_ADAPTIVE => FaultWindow::Adaptive,
-        _ => FaultWindow::Allocation,
-    };
+    let mut params = bindings::drm_pagemap_params::default();
 
-    Policy::new().with_window(window)
+    // SAFETY: Fills in the structure.
+    unsafe { bindings::drm_pagemap_read_params(&mut params) };
+    Policy {
+        window: match params.fault_window {
+            bindings::drm_pagemap_fault_window_DRM_PAGEMAP_WINDOW_PAGE => FaultWindow::Page,
+            bindings::drm_pagemap_fault_window_DRM_PAGEMAP_WINDOW_ADAPTIVE => FaultWindow::Adaptive,
+            _ => FaultWindow::Allocation,
+        },
+        slice_wait: if params.slice_wait {
+            SliceWait::Sleep
+        } else {
+            SliceWait::Refault
+        },
+        thrash: Thrash {
+            bounces: params.thrash_bounces,
+            window_ms: params.thrash_window_ms,
+            pin_ms: params.thrash_pin_ms,
+        },
+    }
 }

@@ -13,7 +13,7 @@
 int main(int argc, char **argv)
 {
 	static const struct cases *all[] = {
-		&contract_cases, &mm_cases, &lifetime_cases,
+		&contract_cases, &mm_cases, &lifetime_cases, &policy_cases,
 		&defect_cases, &defect_peer_cases, &defect_lifetime_cases,
 	};
 	static struct ktap_test tests[200];

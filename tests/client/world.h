@@ -98,8 +98,8 @@ struct cases {
 	size_t count;
 };
 
-extern const struct cases contract_cases, mm_cases, lifetime_cases, defect_cases, defect_peer_cases,
-	defect_lifetime_cases;
+extern const struct cases contract_cases, mm_cases, lifetime_cases, policy_cases, defect_cases,
+	defect_peer_cases, defect_lifetime_cases;
 
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 

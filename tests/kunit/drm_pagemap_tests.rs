@@ -37,6 +37,8 @@ mod fault;
 
 mod window;
 
+mod thrash;
+
 mod evict;
 
 mod large;
