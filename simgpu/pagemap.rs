@@ -19,9 +19,12 @@ use drm_pagemap::{
     Devmem,
     DevmemOps,
     DevmemPfns,
+    FaultWindow,
     NewDevmem,
     Pagemap,
-    PagemapOps, //
+    PagemapOps,
+    Policy,
+    Thrash, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -91,6 +94,14 @@ impl SimgpuPagemap {
 impl PagemapOps for SimgpuPagemap {
     type Driver = crate::device::SimgpuDrm;
     type Devmem = Allocation;
+
+    /// A process may look at a few bytes of a large result, or at all of it; and may wait for the
+    /// device by looking.
+    fn policy(&self) -> Policy {
+        Policy::new()
+            .with_window(FaultWindow::Adaptive)
+            .with_thrash(Thrash::ON)
+    }
 
     /// An area at a time. Evicts nothing: [`ENOSPC`] and [`EBUSY`] are for
     /// [`populate`](crate::populate), which doesn't hold the mmap lock, to deal with.
