@@ -4,7 +4,10 @@
 
 use crate::{
     ffi,
-    gpu::Gpu,
+    gpu::{
+        Gpu,
+        VRAM_PAGES, //
+    },
     harness::{
         check,
         check_eq,
@@ -18,7 +21,9 @@ use crate::{
 };
 use drm_pagemap::{
     migrate::Details,
-    Pagemap, //
+    Pagemap,
+    Policy,
+    SliceWait, //
 };
 use kernel::{
     sync::atomic::{
@@ -202,6 +207,54 @@ fn populate_mm(test: &mut Test, gpu: &Gpu) -> Outcome {
     memory.verify(1)
 }
 
+/// What the waits took is counted.
+fn counted(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = aligned(1)?;
+    let slice = msecs_to_jiffies(100) as u64;
+    let before = now();
+
+    check_eq!(gpu.pagemap().counters().slice_waits, 0);
+    gpu.migrate_as(
+        test.mm(),
+        memory.range(),
+        Layout::Contiguous,
+        &Details::with_timeslice_ms(100),
+    )?;
+    let migrated = now();
+    memory.touch(1)?;
+    let counters = gpu.pagemap().counters();
+
+    check!(counters.slice_wait_jiffies <= now() - before);
+    // Unless the machine was so slow that little of the slice was left when the CPU came.
+    if migrated < before + slice / 2 {
+        check!(counters.slice_waits >= 2);
+        check!(counters.slice_wait_jiffies >= slice / 4);
+        check!(counters.faults > counters.slice_waits);
+    }
+    memory.verify(1)
+}
+
+/// Where the policy says so, the CPU faults again and again, and comes home as well.
+fn refault(test: &mut Test, _gpu: &Gpu) -> Outcome {
+    let policy = Policy::new().with_slice_wait(SliceWait::Refault);
+    let gpu = Gpu::with_policy(VRAM_PAGES, policy)?;
+    let memory = aligned(1)?;
+    let before = now();
+
+    gpu.migrate_as(
+        test.mm(),
+        memory.range(),
+        Layout::Contiguous,
+        &Details::with_timeslice_ms(50),
+    )?;
+    memory.touch(1)?;
+    check!(now() >= before + msecs_to_jiffies(50) as u64);
+    check_eq!(gpu.pagemap().counters().slice_waits, 0);
+    memory.verify(1)?;
+    memory.unmap()?;
+    gpu.finish()
+}
+
 suite!(
     drm_pagemap_timeslice,
     crate::harness::with_gpu,
@@ -212,5 +265,7 @@ suite!(
         endless,
         slices_are_separate,
         populate_mm,
+        counted,
+        refault,
     ]
 );
