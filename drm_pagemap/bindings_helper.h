@@ -21,6 +21,7 @@
 #include "helpers.h"
 #include "peek.h"
 #include "params.h"
+#include "trace.h"
 
 /* Macros that bindgen can't evaluate. */
 static const gfp_t RUST_CONST_HELPER_GFP_RAM_FOLIO = GFP_HIGHUSER_MOVABLE;

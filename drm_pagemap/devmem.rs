@@ -247,7 +247,8 @@ impl<T: DevmemOps> NewDevmem<T> {
             try_pin_init!(Devmem {
                 base <- Opaque::ffi_init(|base| {
                     // SAFETY: Memory for the structure. The operations are static; the pagemap, and
-                    // with it the device, is held until released. No use is made of `mm`.
+                    // with it the device, is held until released. `mm` is never followed; it is
+                    // told when the allocation is migrated to.
                     unsafe {
                         DrmPagemapDevmem::init(
                             base,
@@ -317,6 +318,8 @@ impl<T: DevmemOps> NewDevmem<T> {
     ) -> Result<(ARef<Devmem<T>>, Outcome)> {
         let handle = self.0.clone();
         let pass = handle.pagemap.gate().enter()?;
+
+        self.base().set_mm(mm);
         let ask = |first: usize, pfns: &mut [Pfn]| devmem_ops::ask(&*handle, first, pfns);
         let outcome =
             migrate::to_devmem::to_devmem(self.into_ref(), mm, range, details, want, Some(&ask))?;

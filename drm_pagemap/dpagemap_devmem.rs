@@ -15,6 +15,7 @@ use crate::{
         DmaDirection,
         DmaMapping,
         Frames,
+        LockedMm,
         Pfn, //
     },
     page_array::Pages,
@@ -41,8 +42,8 @@ use kernel::{
 #[repr(transparent)]
 pub struct DrmPagemapDevmem(Opaque<bindings::drm_pagemap_devmem>);
 
-// SAFETY: The fields are constant after initialization, but for `timeslice_expiration`, which is
-// accessed as a whole word, `pre_migrate_fence`, which belongs to who has the `DevmemRef`, and the
+// SAFETY: The fields are constant after initialization, but for `timeslice_expiration` and `mm`,
+// which are accessed as whole words, `pre_migrate_fence`, which belongs to who has the `DevmemRef`, and the
 // completion, which has its own lock.
 unsafe impl Send for DrmPagemapDevmem {}
 // SAFETY: As above.
@@ -104,6 +105,13 @@ impl DrmPagemapDevmem {
     pub fn dpagemap(&self) -> &DrmPagemap {
         // SAFETY: Valid by the requirements of `init`.
         unsafe { DrmPagemap::from_raw((*self.as_raw()).dpagemap) }
+    }
+
+    /// Notes for which address space the allocation is. That is just told in traces.
+    #[cfg(CONFIG_DRM = "y")]
+    pub(crate) fn set_mm(&self, mm: &LockedMm<'_>) {
+        // SAFETY: A word of an allocation that is in memory; others read it as a whole.
+        unsafe { (&raw mut (*self.as_raw()).mm).write_volatile(mm.mm().as_raw()) };
     }
 
     /// The size in bytes.

@@ -37,6 +37,7 @@ pub mod policy;
 mod pool;
 pub mod queue;
 mod shrinker;
+mod trace;
 pub mod zdd;
 
 pub mod migrate;

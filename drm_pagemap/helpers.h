@@ -71,4 +71,8 @@ void drm_pagemap_helper_cache_lookup_init(struct mutex *lookup_mutex);
 int drm_pagemap_helper_mutex_lock_interruptible(struct mutex *lock);
 void drm_pagemap_helper_owner_list_init(struct drm_pagemap_owner_list *list);
 
+/* In tracepoints.c. */
+int drm_pagemap_helper_trace_pid(const struct mm_struct *mm);
+int drm_pagemap_helper_trace_device(const struct drm_device *drm);
+
 #endif

@@ -6,7 +6,8 @@
 //! through `zone_device_data`. When the last of those pages is free, the allocation is released.
 
 use crate::{
-    bindings, dev_ops,
+    bindings,
+    dev_ops,
     dpagemap::DrmPagemap,
     dpagemap_devmem::DevmemRef,
     mm::{
@@ -19,6 +20,7 @@ use crate::{
         window::Touches,
         PolicyState, //
     },
+    trace, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -227,6 +229,8 @@ impl Zdd {
             return;
         };
 
+        // SAFETY: The folio's reference keeps it alive until below.
+        trace::freed(folio, unsafe { zdd.as_ref() });
         // SAFETY: Nobody else looks at a free folio's data.
         unsafe { folio.set_zone_device_data(core::ptr::null_mut()) };
         // SAFETY: The reference that `attach` or `folio_split` gave to the folio keeps it alive.
@@ -301,7 +305,9 @@ impl Attach<'_> {
         // SAFETY: `folio_free()` of `Zdd` is the callback of all pagemaps, and finds a reference
         // that is given up below. The frames are the allocation's, which its driver gave to no one
         // else.
-        let folio = unsafe { self.frames.init_folio(index, order, data) }?;
+        let mut folio = unsafe { self.frames.init_folio(index, order, data) }?;
+
+        trace::attached(&mut folio);
 
         // INVARIANT: One of them is the folio's now.
         self.refs -= 1;

@@ -27,6 +27,7 @@ use crate::{
     page_array::CopyArrays,
     peer_mapping::PeerMapping,
     places::Places,
+    trace,
     zdd::{
         Attach,
         Zdd, //
@@ -150,6 +151,8 @@ impl Chunk<'_> {
         } else {
             migrated.nr_migrated()
         };
+
+        trace::moved(&migrated);
         if self.want == Want::All && nr_migrated < plan.moving {
             return Err(EBUSY);
         }

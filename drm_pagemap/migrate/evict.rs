@@ -21,6 +21,7 @@ use crate::{
         Ask,
         Places, //
     },
+    trace::Span,
     zdd::Zdd,
 };
 use kernel::{
@@ -54,6 +55,15 @@ const PASSING_MS: u32 = 10;
 ///
 /// `ask` says where the pages are; without it, the driver's operation does, of all at once.
 pub(crate) fn to_ram(devmem: &DrmPagemapDevmem, ask: Option<Ask<'_>>, moved: &mut usize) -> Result {
+    let span = Span::evict(devmem);
+    let before = *moved;
+    let result = all_to_ram(devmem, ask, moved);
+
+    span.end(&result, *moved - before);
+    result
+}
+
+fn all_to_ram(devmem: &DrmPagemapDevmem, ask: Option<Ask<'_>>, moved: &mut usize) -> Result {
     let mut result = Ok(());
 
     devmem.end_timeslice();
@@ -77,12 +87,13 @@ pub(crate) fn to_ram(devmem: &DrmPagemapDevmem, ask: Option<Ask<'_>>, moved: &mu
 }
 
 /// Brings home what was migrated to the first `nr_pages` pages of an allocation just now, as far as
-/// that can be done at once.
-pub(super) fn undo(zdd: &Zdd, places: &Places<'_>, nr_pages: usize) {
+/// that can be done at once. Returns the number of pages that came home.
+pub(super) fn undo(zdd: &Zdd, places: &Places<'_>, nr_pages: usize) -> usize {
     let mut moved = 0;
 
     zdd.devmem().end_timeslice();
     while let Ok(true) = once(zdd.devmem(), places, nr_pages, &mut moved) {}
+    moved
 }
 
 /// One try. Returns whether there are folios that were split, to be moved by the next one.
@@ -167,6 +178,20 @@ fn split_large(zdd: &Zdd, home: &Home) -> bool {
 /// Best effort, for a device that goes away: returns whether all that was found has moved. May
 /// sleep.
 pub fn frames_to_ram(dpagemap: &DrmPagemap, start: Pfn, npages: usize) -> Result<bool> {
+    let span = Span::evict_frames(dpagemap, npages);
+    let mut moved = 0;
+    let result = all_frames_to_ram(dpagemap, start, npages, &mut moved);
+
+    span.end(&result, moved);
+    result
+}
+
+fn all_frames_to_ram(
+    dpagemap: &DrmPagemap,
+    start: Pfn,
+    npages: usize,
+    moved: &mut usize,
+) -> Result<bool> {
     /// Pages at a time, which bounds the memory it takes.
     const CHUNK: usize = NR_PMD_PAGES;
 
@@ -186,6 +211,8 @@ pub fn frames_to_ram(dpagemap: &DrmPagemap, start: Pfn, npages: usize) -> Result
 
             zdd.devmem().end_timeslice();
             let home = bring_home(pages, &zdd, |_| RamPolicy::Any)?;
+
+            *moved += home.moved;
             if home.moved == 0 && !split_large(&zdd, &home) {
                 all = false;
                 break;

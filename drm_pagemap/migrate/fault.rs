@@ -25,6 +25,10 @@ use crate::{
         FaultWindow,
         SliceWait, //
     },
+    trace::{
+        self,
+        Span, //
+    },
     zdd::Zdd,
 };
 use core::{
@@ -86,6 +90,19 @@ pub(crate) fn to_ram(fault: Fault<'_>) -> VmFault {
     let Some(zdd) = Zdd::of_folio(fault.folio()) else {
         return VmFault::Sigbus;
     };
+    let span = Span::fault(&fault, zdd);
+    let mut moved = 0;
+    let result = page_to_ram(fault, &mut moved);
+
+    span.end(result, moved);
+    result
+}
+
+/// `moved` is raised by the number of pages that came home.
+fn page_to_ram(fault: Fault<'_>, moved: &mut usize) -> VmFault {
+    let Some(zdd) = Zdd::of_folio(fault.folio()) else {
+        return VmFault::Sigbus;
+    };
 
     zdd.policy().counts().fault();
     if zdd.devmem().in_timeslice() {
@@ -94,7 +111,7 @@ pub(crate) fn to_ram(fault: Fault<'_>) -> VmFault {
         return wait_for_slice(fault, zdd);
     }
 
-    match bring_folio_home(&fault, zdd) {
+    match bring_folio_home(&fault, zdd, moved) {
         Ok(true) => {
             let address = fault.address();
 
@@ -145,7 +162,7 @@ fn back_off(fault: Fault<'_>) -> VmFault {
 }
 
 /// Returns whether that has got anywhere. If not, somebody else is at the page.
-fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd) -> Result<bool> {
+fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd, moved: &mut usize) -> Result<bool> {
     let owner = zdd.dpagemap().zone_device().owner();
     if !fault.is_first_page() && !split(fault, owner)? {
         return Ok(false);
@@ -170,8 +187,11 @@ fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd) -> Result<bool> {
     if result.is_err() && wanted != all {
         result = migrate(fault, zdd, owner, wanted.clone());
     }
-    if result?.large.contains(&fault.folio().pfn()) {
-        return map_by_pages(fault, zdd, owner, wanted);
+    let home = result?;
+
+    *moved += home.moved;
+    if home.large.contains(&fault.folio().pfn()) {
+        return map_by_pages(fault, zdd, owner, wanted, moved);
     }
     Ok(Zdd::is_retired(fault.folio()))
 }
@@ -252,6 +272,7 @@ fn map_by_pages(
     zdd: &Zdd,
     owner: PagemapOwner,
     range: Range<usize>,
+    moved: &mut usize,
 ) -> Result<bool> {
     let range = VmaRange::new(fault.vma(), range)?;
     let pages = collect(fault, owner, &range)?;
@@ -271,6 +292,9 @@ fn map_by_pages(
     let head = LockedFolio::new_ram(RamPolicy::Vma(range.vma(), at), 0)?;
 
     copy(zdd, 1, iter::once((0, fault.folio(), &*head)))?;
-    retire_sources(&pages.map_by_pages(index, head)?);
+    let migrated = pages.map_by_pages(index, head)?;
+
+    *moved += retire_sources(&migrated);
+    trace::moved(&migrated);
     Ok(true)
 }

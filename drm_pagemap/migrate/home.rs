@@ -13,6 +13,7 @@ use crate::{
         RamPolicy, //
     },
     page_array::CopyArrays,
+    trace,
     zdd::Zdd,
 };
 use kernel::prelude::*;
@@ -81,7 +82,10 @@ pub(super) fn bring_home<'a>(
     // Before anybody reads the pages: unmapping may copy, from a bounce buffer.
     drop(dma);
 
-    let moved = retire_own_sources(&pages.migrate(), zdd);
+    let migrated = pages.migrate();
+    let moved = retire_own_sources(&migrated, zdd);
+
+    trace::moved(&migrated);
     Ok(Home { moved, large })
 }
 

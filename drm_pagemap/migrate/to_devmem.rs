@@ -22,6 +22,7 @@ use crate::{
         Ask,
         Places, //
     },
+    trace::Span,
     zdd::Zdd,
 };
 use core::ops::Range;
@@ -86,6 +87,24 @@ pub(crate) fn to_devmem(
     want: Want,
     ask: Option<Ask<'_>>,
 ) -> Result<Outcome> {
+    let span = Span::migrate(&devmem, mm, &range);
+    let mut moved = 0;
+    let result = migrate(devmem, mm, range, details, want, ask, &mut moved);
+
+    span.end(&result, moved);
+    result
+}
+
+/// `moved` becomes the number of pages that have moved, and stay where they are now.
+fn migrate(
+    devmem: DevmemRef,
+    mm: &LockedMm<'_>,
+    range: Range<usize>,
+    details: &Details,
+    want: Want,
+    ask: Option<Ask<'_>>,
+    moved: &mut usize,
+) -> Result<Outcome> {
     if !devmem.can_migrate() {
         return Err(EOPNOTSUPP);
     }
@@ -132,6 +151,7 @@ pub(crate) fn to_devmem(
         .migrate(&pages, 0, &places);
 
         zdd.devmem().put_fence();
+        *moved = outcome.as_ref().map_or(0, |outcome| outcome.migrated);
         return outcome;
     }
 
@@ -148,7 +168,7 @@ pub(crate) fn to_devmem(
         resident: Atomic::new(0),
     };
 
-    job.run(vma)
+    job.run(vma, moved)
 }
 
 /// The migration of a range, on which several processors may work.
@@ -173,7 +193,7 @@ impl Job<'_> {
         (self.range.end - 1) / CHUNK - self.range.start / CHUNK + 1
     }
 
-    fn run(&self, vma: &VmaRef) -> Result<Outcome> {
+    fn run(&self, vma: &VmaRef, moved: &mut usize) -> Result<Outcome> {
         let nr_chunks = self.nr_chunks();
         let hands = if nr_chunks < SHARED_CHUNKS {
             0
@@ -197,7 +217,7 @@ impl Job<'_> {
             crew::work_together(hands, &help, || self.work(vma, nr_chunks));
         }
         self.zdd.devmem().put_fence();
-        self.outcome()
+        self.outcome(moved)
     }
 
     /// Migrates chunks until there are no more, or one has failed.
@@ -234,11 +254,12 @@ impl Job<'_> {
         .migrate(&VmaRange::new(vma, part)?, index, &self.places)
     }
 
-    fn outcome(&self) -> Result<Outcome> {
+    fn outcome(&self, moved: &mut usize) -> Result<Outcome> {
         let nr_pages = self.range.len() >> PAGE_SHIFT;
         let migrated = self.migrated.load(Relaxed);
         let resident = self.resident.load(Relaxed).min(nr_pages - migrated);
 
+        *moved = migrated;
         match self.error.load(Relaxed) {
             0 => Ok(Outcome {
                 migrated,
@@ -247,7 +268,9 @@ impl Job<'_> {
             }),
             errno => {
                 if self.want == Want::All && migrated > 0 {
-                    evict::undo(&self.zdd, &self.places, nr_pages);
+                    let undone = evict::undo(&self.zdd, &self.places, nr_pages);
+
+                    *moved = moved.saturating_sub(undone);
                 }
                 Err(Error::from_errno(errno))
             }

@@ -22,7 +22,10 @@ use core::{
 };
 use kernel::{
     mm::virt::VmaRef,
-    page::PAGE_SIZE,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
     types::Opaque, //
 };
@@ -114,6 +117,32 @@ impl Folio {
 
         (flags_1 & 0xff) as u32
     }
+
+    /// The word that says where in its area an anonymous folio is.
+    fn index(&self) -> *mut usize {
+        // SAFETY: By the type invariant the folio is live.
+        unsafe {
+            &raw mut (*self.as_raw())
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .__bindgen_anon_2
+                .index
+        }
+    }
+
+    /// The address, in bytes, at which an anonymous folio was first mapped, unless its area had been
+    /// moved by then; `folio->index`. For who just wants to know: it may be elsewhere by now.
+    /// [`None`]: it was never mapped, since [`forget_address`](Self::forget_address).
+    pub fn first_address(&self) -> Option<usize> {
+        // SAFETY: A word of a live folio, which others may write to.
+        match unsafe { self.index().read_volatile() } {
+            Self::NO_INDEX => None,
+            index => Some(index << PAGE_SHIFT),
+        }
+    }
+
+    /// No place in an area: addresses have fewer bits.
+    const NO_INDEX: usize = usize::MAX;
 
     /// The number of pages; `folio_nr_pages()`.
     #[inline(always)]
@@ -319,6 +348,14 @@ pub enum RamPolicy<'a> {
 pub struct LockedFolio(NonNull<bindings::folio>);
 
 impl LockedFolio {
+    /// Has a new folio say that it was never mapped. Otherwise it says what the one before it said,
+    /// until it is mapped.
+    pub fn forget_address(&mut self) {
+        // SAFETY: A word of a live folio that nobody maps, nor looks at without the lock, which is
+        // ours.
+        unsafe { self.index().write_volatile(Folio::NO_INDEX) };
+    }
+
     /// Allocates one folio of RAM for user memory, locked, contents undefined.
     ///
     /// May sleep. [`ENOMEM`] if there is none; for orders above 0 without reclaiming memory for it,

@@ -32,7 +32,11 @@ use core::{
     ops::Range, //
 };
 use kernel::{
-    mm::virt::VmaRef,
+    mm::{
+        virt::VmaRef,
+        MmWithUser, //
+    },
+    page::PAGE_SIZE,
     prelude::*, //
 };
 
@@ -106,6 +110,13 @@ impl Inner<'_> {
     fn steps_from(&self, index: usize) -> Steps<'_> {
         // SAFETY: By the type invariant, entries that name pages hold references.
         unsafe { Steps::of(self.arrays.src(), index) }
+    }
+
+    fn destination(&self, index: usize) -> Option<&Folio> {
+        let entry = self.arrays.dst().get(index)?;
+
+        // SAFETY: By the type invariant, entries that name pages hold references.
+        unsafe { entry.folio() }
     }
 }
 
@@ -354,10 +365,7 @@ impl<'a> Collected<'a> {
 
     /// The destination at page `index`, if one was put there.
     pub fn destination(&self, index: usize) -> Option<&Folio> {
-        let entry = self.0.arrays.dst().get(index)?;
-
-        // SAFETY: By the type invariant, entries that name pages hold references.
-        unsafe { entry.folio() }
+        self.0.destination(index)
     }
 
     /// The sources in a part of the range that have a destination, with it. The part must start
@@ -475,6 +483,27 @@ impl Migrated<'_> {
     /// The sources, folio by folio: [`Step::is_migrating`] now says whether it was replaced.
     pub fn steps(&self) -> Steps<'_> {
         self.0.steps()
+    }
+
+    /// What is in the place of the source at page `index` now, if that was replaced.
+    pub fn destination(&self, index: usize) -> Option<&Folio> {
+        self.0.destination(index)
+    }
+
+    /// The address space and the address in it, in bytes, that a source was collected by. [`None`]
+    /// if it was collected by its frame number.
+    pub fn address_of(&self, step: &Step<'_>) -> Option<(&MmWithUser, usize)> {
+        match &self.0.by {
+            By::Address(pieces) => {
+                let (vma, start) = pieces.place();
+                // SAFETY: The area that was collected from is locked for as long as the value
+                // exists.
+                let vma = unsafe { VmaRef::from_raw(vma) };
+
+                Some((vma.mm(), start + step.index * PAGE_SIZE))
+            }
+            By::Frame => None,
+        }
     }
 }
 

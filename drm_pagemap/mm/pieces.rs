@@ -142,6 +142,11 @@ impl Pieces {
         }
     }
 
+    /// The area that the range is in, and its first address, in bytes.
+    pub(super) fn place(&self) -> (*mut bindings::vm_area_struct, usize) {
+        (self.args.vma, self.args.start)
+    }
+
     /// Calls `f` with the arguments of each piece, pointing at its part of the arrays, and the
     /// range of pages that it is; until it returns an error. The arguments are made anew each time,
     /// so that no pointer outlives a borrow.
