@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "mark.h"
 #include "options.h"
 #include "pattern.h"
 #include "residency.h"
@@ -65,6 +66,7 @@ static void step(struct demo *demo, const char *title)
 {
 	printf("\n%d. %s\n", ++demo->steps, title);
 	fflush(stdout);
+	mark_phase(title);
 }
 
 static void start_clock(struct demo *demo)
@@ -242,6 +244,7 @@ int main(int argc, char **argv)
 	show_and_expect(&demo, SIMGPU_PLACE_VRAM, "VRAM");
 	release(&demo);
 
+	mark_end();
 	close(demo.fd);
 	puts("\ndemo: ok");
 	return 0;
