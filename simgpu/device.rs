@@ -3,6 +3,10 @@
 //! The DRM device.
 
 use crate::{
+    clients::{
+        self,
+        Clients, //
+    },
     ioctl,
     pagemap::SimgpuPagemap, //
 };
@@ -32,7 +36,7 @@ pub(crate) struct RegistrationData {
 
 #[vtable]
 impl drm::Driver for SimgpuDrm {
-    type Data = ();
+    type Data = Arc<Clients>;
     type RegistrationData<'a> = RegistrationData;
     type File = File;
     type Object = gem::Object<Object>;
@@ -49,16 +53,21 @@ impl drm::Driver for SimgpuDrm {
     const FEAT_RENDER: bool = true;
 }
 
-/// An open file. All there is to know about a caller is its address space, and that is taken anew
-/// by each ioctl: a file may be handed on.
+/// An open file. All that an ioctl must know about its caller is the address space, and that is
+/// taken anew by each: a file may be handed on.
 #[pin_data]
-pub(crate) struct File {}
+pub(crate) struct File {
+    _client: clients::Entry,
+}
 
 impl drm::file::DriverFile for File {
     type Driver = SimgpuDrm;
 
-    fn open(_device: &SimgpuDevice) -> Result<Pin<KBox<Self>>> {
-        KBox::try_pin_init(try_pin_init!(Self {}), GFP_KERNEL)
+    fn open(device: &SimgpuDevice) -> Result<Pin<KBox<Self>>> {
+        let clients: &Arc<Clients> = device;
+        let client = Clients::enter(clients)?;
+
+        KBox::try_pin_init(try_pin_init!(Self { _client: client }), GFP_KERNEL)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Binding to the PCI device, and unbinding from it.
 
 use crate::{
+    clients::Clients,
+    debugfs,
     device::{
         RegistrationData,
         SimgpuDrm, //
@@ -47,15 +49,18 @@ pub(crate) struct SimgpuDriver;
 
 /// What the driver has while it is bound to a device. Unbinding drops the fields, in this order:
 ///
-/// 1. `_drm`: user space is cut off, once the ioctls under way are done;
-/// 2. `_pagemap`: all pages come home, by the copy engine; the last allocation is released;
-/// 3. `_running`: the engine is stopped, and with it its interrupts; the ring is freed;
-/// 4. `_interrupts`, `vectors`: the interrupts are freed.
+/// 1. `_debugfs`: its files are gone, once nobody reads them;
+/// 2. `_drm`: user space is cut off, once the ioctls under way are done;
+/// 3. `_pagemap`: all pages come home, by the copy engine; the last allocation is released;
+/// 4. `_running`: the engine is stopped, and with it its interrupts; the ring is freed;
+/// 5. `_interrupts`, `vectors`: the interrupts are freed.
 ///
 /// After that the kernel unmaps the BAR, which it keeps for the driver. If the device is gone,
 /// everything that would need it fails at once, and the order stays the same.
 #[pin_data]
 pub(crate) struct Simgpu<'bound> {
+    #[pin]
+    _debugfs: debugfs::Folder,
     _drm: drm::Registration<'bound, SimgpuDrm>,
     _pagemap: drm_pagemap::Registration<SimgpuPagemap>,
     _running: Running,
@@ -82,7 +87,8 @@ impl pci::Driver for SimgpuDriver {
             let bar = pdev.iomap_region_sized::<BAR_SIZE>(0, c"simgpu")?;
             let engine = Engine::new(pdev.as_ref(), bar)?;
             let vram_size = engine.vram_size()?;
-            let drm = drm::UnregisteredDevice::<SimgpuDrm>::new(pdev, Ok(()))?;
+            let clients = Clients::new()?;
+            let drm = drm::UnregisteredDevice::<SimgpuDrm>::new(pdev, Ok(clients.clone()))?;
 
             dev_info!(pdev, "{} MiB of VRAM\n", vram_size >> 20);
 
@@ -100,6 +106,7 @@ impl pci::Driver for SimgpuDriver {
                     usize::try_from(vram_size)?,
                     SimgpuPagemap::new(engine, vram_size),
                 )?,
+                _debugfs <- debugfs::Folder::new(pdev, Arc::from(_pagemap.pagemap()), clients)?,
                 _drm: {
                     let data = RegistrationData {
                         pagemap: Arc::from(_pagemap.pagemap()),

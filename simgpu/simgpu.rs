@@ -10,8 +10,10 @@
 //! From the bottom up: [`regs`] and [`descriptor`] say what the hardware looks like; [`engine`]
 //! runs the copy engine, [`irq`] wakes who waits for it; [`vram`] gives out the memory; [`pagemap`]
 //! is what [`drm_pagemap`] calls; [`populate`] and [`evict`] are policy; [`ioctl`] and [`device`]
-//! face user space; [`driver`] puts it together and takes it apart.
+//! face user space, [`debugfs`] and [`clients`] who wants to know; [`driver`] puts it together and takes it apart.
 
+mod clients;
+mod debugfs;
 mod descriptor;
 mod device;
 mod driver;

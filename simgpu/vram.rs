@@ -152,6 +152,20 @@ impl Vram {
         self.buddy.avail()
     }
 
+    /// How many allocations there are whose address space is `wanted`, by the address of its
+    /// `mm_struct`, and their bytes.
+    pub(crate) fn usage(&self, wanted: impl Fn(usize) -> bool) -> (usize, u64) {
+        let table = self.table.lock();
+
+        table
+            .handles
+            .values()
+            .filter(|handle| wanted(handle.origin.mm))
+            .fold((0, 0), |(count, bytes), handle| {
+                (count + 1, bytes + handle.size() as u64)
+            })
+    }
+
     /// Allocates `size` bytes, in as many blocks as it takes, for `origin`. [`ENOSPC`]: there is
     /// not enough.
     pub(crate) fn allocate(&self, size: usize, origin: Origin) -> impl PinInit<Allocation, Error> {
