@@ -2,6 +2,7 @@
 
 //! The command line.
 
+use crate::peer::{Link, PEERS};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -9,11 +10,14 @@ use std::path::PathBuf;
 pub const HELP: &str = "\
 An emulated GPU: serves one PCI device to QEMU's vfio-user-pci.
 
-Usage: simgpu-device --socket PATH [--vram SIZE] [--quiet]
+Usage: simgpu-device --socket PATH [--vram SIZE] [--link DIR --number N] [--quiet]
 
   --socket PATH  UNIX socket to listen on; a stale one is replaced
   --vram SIZE    device memory, such as 256M or 2G; whole MiB from 1M to 64G
                  (default 256M); takes no memory until it is used
+  --link DIR     reach the VRAM of other devices that are started with the same
+                 folder, and let them reach this one's
+  --number N     this device's number on the link, 0 to 15; each has its own
   --quiet        print errors only
   --help         print this and exit
   --version      print the version and exit
@@ -38,6 +42,7 @@ pub struct Options {
     pub socket: PathBuf,
     /// Bytes, a multiple of 1 MiB.
     pub vram: u64,
+    pub link: Option<Link>,
     pub quiet: bool,
 }
 
@@ -46,6 +51,7 @@ pub struct Options {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut args = args.into_iter();
     let (mut socket, mut vram, mut quiet) = (None, 256 * MIB, false);
+    let (mut folder, mut number) = (None, None);
     while let Some(arg) = args.next() {
         // Only a path may be other than UTF-8, and only as a word of its own.
         let text = arg.to_string_lossy();
@@ -64,6 +70,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         match name {
             "--socket" => socket = Some(PathBuf::from(value("a path")?)),
             "--vram" => vram = size(&value("a size, such as 256M")?.to_string_lossy())?,
+            "--link" => folder = Some(PathBuf::from(value("a folder")?)),
+            "--number" => number = Some(peer_number(&value("a number")?.to_string_lossy())?),
             "--quiet" | "--help" | "-h" | "--version" | "-V" if has_inline => {
                 return Err(format!("{name} takes no value."));
             }
@@ -73,11 +81,28 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
             _ => return Err(format!("Unknown argument \"{text}\"; see --help.")),
         }
     }
+    let link = match (folder, number) {
+        (Some(folder), Some(number)) => Some(Link { folder, number }),
+        (None, None) => None,
+        _ => return Err("--link and --number go together; see --help.".into()),
+    };
     Ok(Command::Run(Options {
         socket: socket.ok_or("--socket PATH is missing; see --help.")?,
         vram,
+        link,
         quiet,
     }))
+}
+
+fn peer_number(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if digits && number < PEERS => Ok(number),
+        _ => Err(format!(
+            "A number on the link is 0 to {}, not {text}.",
+            PEERS - 1
+        )),
+    }
 }
 
 /// Bytes of a size such as `4096`, `64K`, `256M`, `2G`.
@@ -113,8 +138,18 @@ mod tests {
         Ok(Command::Run(Options {
             socket: socket.into(),
             vram,
+            link: None,
             quiet,
         }))
+    }
+
+    #[test]
+    fn a_link() {
+        let Ok(Command::Run(options)) = run("--socket a --number 15 --link=/x") else {
+            panic!("not accepted");
+        };
+        let folder = "/x".into();
+        assert_eq!(options.link, Some(Link { folder, number: 15 }));
     }
 
     #[test]
@@ -151,6 +186,12 @@ mod tests {
             "--socket a --vram 1\u{20ac}",
             "--socket a --quiet=1",
             "--socket a b",
+            "--socket a --link x",
+            "--socket a --number 1",
+            "--socket a --link x --number",
+            "--socket a --link x --number 16",
+            "--socket a --link x --number -1",
+            "--socket a --link x --number +1",
             "--frobnicate",
         ] {
             let e = run(line).expect_err(line);

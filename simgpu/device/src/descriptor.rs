@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Descriptors: what they look like in memory, and what they ask for.
+//! Descriptors of the copy ring: what they look like in memory, and what they ask for.
 
 /// Bytes in a descriptor.
 pub const SIZE: u64 = 64;
@@ -28,6 +28,18 @@ pub enum Status {
     BadLen = 5,
     /// A test asked for it.
     Injected = 6,
+    /// A peer that is not connected, or has died.
+    PeerGone = 7,
+    /// A virtual address that is misaligned or does not exist.
+    BadAddr = 8,
+    /// No such address space, or one without page tables.
+    BadAsid = 9,
+    /// Page tables that make no sense.
+    BadTable = 10,
+    /// The driver gave up on a fault.
+    FaultCancelled = 11,
+    /// Nothing to cancel.
+    NotStalled = 12,
 }
 
 /// What to do. Addresses are VRAM offsets or bus addresses in bytes, `len` is
@@ -35,12 +47,48 @@ pub enum Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     Nop,
-    CopyToVram { src: u64, dst: u64, len: u64 },
-    CopyFromVram { src: u64, dst: u64, len: u64 },
-    CopyVram { src: u64, dst: u64, len: u64 },
-    Fill { dst: u64, len: u64, pattern: u64 },
-    Xor { dst: u64, len: u64, pattern: u64 },
-    Checksum { src: u64, dst: u64, len: u64 },
+    CopyToVram {
+        src: u64,
+        dst: u64,
+        len: u64,
+    },
+    CopyFromVram {
+        src: u64,
+        dst: u64,
+        len: u64,
+    },
+    CopyVram {
+        src: u64,
+        dst: u64,
+        len: u64,
+    },
+    Fill {
+        dst: u64,
+        len: u64,
+        pattern: u64,
+    },
+    Xor {
+        dst: u64,
+        len: u64,
+        pattern: u64,
+    },
+    Checksum {
+        src: u64,
+        dst: u64,
+        len: u64,
+    },
+    CopyFromPeer {
+        src: u64,
+        dst: u64,
+        len: u64,
+        peer: u64,
+    },
+    CopyToPeer {
+        src: u64,
+        dst: u64,
+        len: u64,
+        peer: u64,
+    },
 }
 
 /// One descriptor.
@@ -78,6 +126,18 @@ impl Descriptor {
                 pattern: arg,
             }),
             6 => Ok(Op::Checksum { src, dst, len }),
+            7 => Ok(Op::CopyFromPeer {
+                src,
+                dst,
+                len,
+                peer: arg,
+            }),
+            8 => Ok(Op::CopyToPeer {
+                src,
+                dst,
+                len,
+                peer: arg,
+            }),
             _ => Err(Status::BadOp),
         };
         Self {
@@ -108,11 +168,23 @@ mod tests {
             Op::Fill { dst, len, pattern },
             Op::Xor { dst, len, pattern },
             Op::Checksum { src, dst, len },
+            Op::CopyFromPeer {
+                src,
+                dst,
+                len,
+                peer: pattern,
+            },
+            Op::CopyToPeer {
+                src,
+                dst,
+                len,
+                peer: pattern,
+            },
         ];
         for (code, op) in ops.into_iter().enumerate() {
             assert_eq!(Descriptor::parse(&words(code as u32, 0)).op, Ok(op));
         }
-        for code in [7, 8, 256, u32::MAX] {
+        for code in [9, 10, 256, u32::MAX] {
             assert_eq!(
                 Descriptor::parse(&words(code, 0)).op,
                 Err(Status::BadOp),

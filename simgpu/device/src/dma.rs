@@ -8,6 +8,7 @@
 //! copy is using the range any more, as a client may rely on.
 
 use crate::mapping::Mapping;
+use crate::span::Span;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -28,16 +29,16 @@ pub struct Rights {
     pub write: bool,
 }
 
-/// Shorthand for the checks below.
-const READ: Rights = Rights {
+/// What an access needs.
+pub const READ: Rights = Rights {
     read: true,
     write: false,
 };
-const WRITE: Rights = Rights {
+pub const WRITE: Rights = Rights {
     read: false,
     write: true,
 };
-const READ_WRITE: Rights = Rights {
+pub const READ_WRITE: Rights = Rights {
     read: true,
     write: true,
 };
@@ -181,6 +182,52 @@ impl Access<'_> {
         self.for_each(bus, len, need, |_, _| ())
     }
 
+    /// The first bytes of `bus .. bus + len`: as many as lie in one piece. They
+    /// can be used in the ways of `need`.
+    pub fn span(&self, bus: u64, len: u64, need: Rights) -> Result<Span<'_>, BusError> {
+        let (ptr, count) = self.piece(bus, len, need)?;
+        // SAFETY: `piece` gives bytes of a shared mapping that can be used in
+        // the ways of `need`, and stay mapped while `self` is borrowed. What may
+        // only be written is mapped readable all the same.
+        Ok(unsafe { Span::new(ptr, count) })
+    }
+
+    /// Reads the 8-byte word at `bus`, a multiple of 8, in one load.
+    pub fn load_u64(&self, bus: u64) -> Result<u64, BusError> {
+        if bus % 8 != 0 {
+            return Err(BusError);
+        }
+        // An aligned word never crosses a page.
+        Ok(self.span(bus, 8, READ)?.load_u64(0))
+    }
+
+    /// Copies `to.len()` bytes from `bus` into `to`: all of them, or on error
+    /// none.
+    pub fn read_span(&self, bus: u64, to: Span<'_>) -> Result<(), BusError> {
+        self.check(bus, to.len() as u64, READ)?;
+        let mut at = 0;
+        while at < to.len() {
+            let rest = to.from(at);
+            let piece = self.span(bus + at as u64, rest.len() as u64, READ)?;
+            rest.copy_from(&piece);
+            at += piece.len();
+        }
+        Ok(())
+    }
+
+    /// Copies all of `from` to `bus`, or on error nothing.
+    pub fn write_span(&self, bus: u64, from: Span<'_>) -> Result<(), BusError> {
+        self.check(bus, from.len() as u64, WRITE)?;
+        let mut at = 0;
+        while at < from.len() {
+            let rest = from.from(at);
+            let piece = self.span(bus + at as u64, rest.len() as u64, WRITE)?;
+            piece.copy_from(&rest);
+            at += piece.len();
+        }
+        Ok(())
+    }
+
     /// Copies guest memory from `bus` into `to`: all of it, or on error
     /// nothing.
     pub fn read(&self, bus: u64, to: &mut [u8]) -> Result<(), BusError> {
@@ -246,19 +293,29 @@ impl Access<'_> {
         }
         let mut at = bus;
         while at < end {
-            let (start, region) = self.regions.range(..=at).next_back().ok_or(BusError)?;
-            let skip = at - start;
-            if skip >= region.len() || !region.rights.allow(need) {
-                return Err(BusError);
-            }
-            let count = (region.len() - skip).min(end - at);
-            // SAFETY: skip < len, so the result is inside the mapping, as are
-            // the `count` bytes that follow. The lock keeps it mapped.
-            let ptr = unsafe { region.map.as_ptr().add(skip as usize) };
-            f(ptr, count as usize);
-            at += count;
+            let (ptr, count) = self.piece(at, end - at, need)?;
+            f(ptr, count);
+            at += count as u64;
         }
         Ok(())
+    }
+
+    /// A pointer to `at`, and how many of the `len` bytes (not 0) from there are in
+    /// one piece with it. They may be used in the ways of `need`.
+    fn piece(&self, at: u64, len: u64, need: Rights) -> Result<(*mut u8, usize), BusError> {
+        if !self.bus_master {
+            return Err(BusError);
+        }
+        let (start, region) = self.regions.range(..=at).next_back().ok_or(BusError)?;
+        let skip = at - start;
+        if skip >= region.len() || !region.rights.allow(need) {
+            return Err(BusError);
+        }
+        let count = (region.len() - skip).min(len);
+        // SAFETY: skip < len, so the result is inside the mapping, as are
+        // the `count` bytes that follow. The lock keeps it mapped.
+        let ptr = unsafe { region.map.as_ptr().add(skip as usize) };
+        Ok((ptr, count as usize))
     }
 }
 

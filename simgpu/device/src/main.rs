@@ -37,7 +37,8 @@ fn run(options: &Options) -> Result<(), String> {
     logger::init(options.quiet);
     // Before there are threads, so that all of them inherit the mask.
     let signals = Signals::block()?;
-    let device = Device::new(options.vram).map_err(|e| format!("Cannot start the device: {e}."))?;
+    let device = Device::with_link(options.vram, options.link.clone())
+        .map_err(|e| format!("Cannot start the device: {e}."))?;
     let (listener, file) = socket::listen(&options.socket)?;
     let path = file.path().to_path_buf();
     std::thread::Builder::new()

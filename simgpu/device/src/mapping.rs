@@ -24,13 +24,6 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `len` bytes of zeroes, private to this process. Pages cost memory
-    /// only once they are written.
-    pub fn anonymous(len: usize) -> io::Result<Self> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        Self::map(len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
-    }
-
     /// Maps `len` bytes of `file` from byte `offset`, shared with whoever else
     /// maps the file.
     pub fn shared(file: &File, offset: u64, len: usize, writable: bool) -> io::Result<Self> {

@@ -2,7 +2,6 @@
 
 //! The descriptor ring and the fence block, in guest memory.
 
-use crate::descriptor;
 use crate::dma::{Access, Block, BusError};
 
 /// Fewest and most descriptors in a ring.
@@ -19,6 +18,8 @@ pub struct Ring {
     pub entries: u32,
     /// Bus address of the fence block.
     pub fence: u64,
+    /// Bytes in a descriptor: one block or more.
+    pub entry: u64,
 }
 
 impl Ring {
@@ -33,7 +34,7 @@ impl Ring {
     /// Whether the ring and the fence block are guest memory that can be read
     /// and written.
     pub fn check(&self, guest: &Access<'_>) -> Result<(), BusError> {
-        guest.check_read_write(self.base, u64::from(self.entries) * descriptor::SIZE)?;
+        guest.check_read_write(self.base, u64::from(self.entries) * self.entry)?;
         guest.check_read_write(self.fence, Block::SIZE)
     }
 
@@ -43,9 +44,21 @@ impl Ring {
         (index + 1) & self.entries.wrapping_sub(1)
     }
 
-    /// Descriptor `index`.
+    /// Descriptor `index`, or its first block.
     pub fn slot<'a>(&self, guest: &'a Access<'_>, index: u32) -> Result<Block<'a>, BusError> {
-        let offset = u64::from(index) * descriptor::SIZE;
+        self.block(guest, u64::from(index) * self.entry)
+    }
+
+    /// The second block of descriptor `index`, which has two.
+    pub fn second_block<'a>(
+        &self,
+        guest: &'a Access<'_>,
+        index: u32,
+    ) -> Result<Block<'a>, BusError> {
+        self.block(guest, u64::from(index) * self.entry + Block::SIZE)
+    }
+
+    fn block<'a>(&self, guest: &'a Access<'_>, offset: u64) -> Result<Block<'a>, BusError> {
         guest.block(self.base.checked_add(offset).ok_or(BusError)?)
     }
 
@@ -80,6 +93,7 @@ mod tests {
         base: 0x1000,
         entries: 8,
         fence: 0x40,
+        entry: 64,
     };
 
     #[test]

@@ -1,30 +1,61 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The device's own memory.
+//! The device's own memory. It is a file without a name, so that peers can map
+//! it, too; see [`crate::peer`].
 
 use crate::mapping::Mapping;
+use crate::span::Span;
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
 
 /// A range is outside VRAM.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OutOfVram;
 
-/// VRAM: bytes 0 .. `size`, all zero at first. Only the engine has it, so
-/// ordinary slices are fine.
+/// VRAM: bytes 0 .. `size`, all zero at first.
+///
+/// Invariant: `map` maps `file` from its start, readable, writable and shared,
+/// and the file cannot shrink.
 #[derive(Debug)]
 pub struct Vram {
-    // Invariant: a private anonymous mapping, readable and writable, that is
-    // reached through this struct alone.
     map: Mapping,
+    file: File,
 }
 
 impl Vram {
     /// Reserves `size` bytes (not 0); memory is allocated page by page at the
     /// first write.
     pub fn new(size: u64) -> io::Result<Self> {
-        let len = usize::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+        // SAFETY: the name is a C string.
+        let fd = unsafe { libc::memfd_create(c"simgpu-vram".as_ptr(), flags) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and nobody else's.
+        let file = unsafe { File::from_raw_fd(fd) };
+        file.set_len(size)?;
+        // So that nobody's mapping of it can ever fail with SIGBUS.
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        // SAFETY: F_ADD_SEALS takes an int.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Self::open(file)
+    }
+
+    /// The VRAM in a file that [`Vram::new`] has made, maybe in another process.
+    pub fn open(file: File) -> io::Result<Self> {
+        // SAFETY: F_GET_SEALS takes no argument.
+        let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+        let len = usize::try_from(file.metadata()?.len()).map_err(|_| invalid())?;
+        if seals < 0 || seals & libc::F_SEAL_SHRINK == 0 || len == 0 {
+            return Err(invalid());
+        }
         Ok(Self {
-            map: Mapping::anonymous(len)?,
+            map: Mapping::shared(&file, 0, len, true)?,
+            file,
         })
     }
 
@@ -33,48 +64,34 @@ impl Vram {
         self.map.len() as u64
     }
 
-    /// All of it.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is valid for reads of `len` bytes while it lives,
-        // and by the invariant only `bytes_mut` could write it, which needs
-        // `&mut self`.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr(), self.map.len()) }
-    }
-
-    /// All of it, to write.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: valid for reads and writes of `len` bytes while it lives; by
-        // the invariant and `&mut self` nothing else reaches it.
-        unsafe { std::slice::from_raw_parts_mut(self.map.as_ptr(), self.map.len()) }
+    /// The file it is in.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// `len` bytes from `offset`.
-    pub fn slice(&self, offset: u64, len: u64) -> Result<&[u8], OutOfVram> {
-        self.bytes().get(range(offset, len)?).ok_or(OutOfVram)
+    pub fn span(&self, offset: u64, len: u64) -> Result<Span<'_>, OutOfVram> {
+        let end = offset.checked_add(len).ok_or(OutOfVram)?;
+        if end > self.size() {
+            return Err(OutOfVram);
+        }
+        // SAFETY: the range is inside the mapping, which is one of a shared
+        // file, readable and writable, and lives as long as `self`. Nothing
+        // here gives out references to it.
+        Ok(unsafe { Span::new(self.map.as_ptr().add(offset as usize), len as usize) })
     }
 
-    /// `len` bytes from `offset`, to write.
-    pub fn slice_mut(&mut self, offset: u64, len: u64) -> Result<&mut [u8], OutOfVram> {
-        self.bytes_mut()
-            .get_mut(range(offset, len)?)
-            .ok_or(OutOfVram)
-    }
-
-    /// Copies `len` bytes from `src` to `dst`; the two may overlap.
-    pub fn copy(&mut self, src: u64, dst: u64, len: u64) -> Result<(), OutOfVram> {
-        self.slice(src, len)?;
-        self.slice(dst, len)?;
-        let dst = usize::try_from(dst).map_err(|_| OutOfVram)?;
-        let src = range(src, len)?;
-        self.bytes_mut().copy_within(src, dst);
-        Ok(())
+    /// A copy of `len` bytes from `offset`.
+    pub fn bytes(&self, offset: u64, len: u64) -> Result<Vec<u8>, OutOfVram> {
+        let span = self.span(offset, len)?;
+        let mut bytes = vec![0; span.len()];
+        span.read(&mut bytes);
+        Ok(bytes)
     }
 }
 
-fn range(offset: u64, len: u64) -> Result<std::ops::Range<usize>, OutOfVram> {
-    let end = offset.checked_add(len).ok_or(OutOfVram)?;
-    let start = usize::try_from(offset).map_err(|_| OutOfVram)?;
-    Ok(start..usize::try_from(end).map_err(|_| OutOfVram)?)
+fn invalid() -> io::Error {
+    io::Error::from_raw_os_error(libc::EINVAL)
 }
 
 #[cfg(test)]
@@ -83,10 +100,10 @@ mod tests {
 
     #[test]
     fn bounds() {
-        let mut vram = Vram::new(8192).unwrap();
+        let vram = Vram::new(8192).unwrap();
         assert_eq!(vram.size(), 8192);
-        assert_eq!(vram.slice(0, 8192).unwrap().len(), 8192);
-        assert_eq!(vram.slice(8191, 1).unwrap(), &[0]);
+        assert_eq!(vram.span(0, 8192).unwrap().len(), 8192);
+        assert_eq!(vram.bytes(8191, 1).unwrap(), &[0]);
         for (offset, len) in [
             (0, 8193),
             (8192, 1),
@@ -94,37 +111,34 @@ mod tests {
             (u64::MAX, 1),
             (1, u64::MAX),
         ] {
-            assert_eq!(vram.slice(offset, len), Err(OutOfVram), "{offset} {len}");
-            assert!(vram.slice_mut(offset, len).is_err(), "{offset} {len}");
-            assert!(vram.copy(offset, 0, len).is_err(), "{offset} {len}");
-            assert!(vram.copy(0, offset, len).is_err(), "{offset} {len}");
+            assert!(vram.span(offset, len).is_err(), "{offset} {len}");
         }
     }
 
     #[test]
-    fn overlapping_copy_moves_the_old_bytes() {
-        let mut vram = Vram::new(4096).unwrap();
-        vram.slice_mut(0, 4).unwrap().copy_from_slice(&[1, 2, 3, 4]);
-        vram.copy(0, 1, 4).unwrap();
-        assert_eq!(vram.slice(0, 6).unwrap(), &[1, 1, 2, 3, 4, 0]);
-        vram.copy(1, 0, 4).unwrap();
-        assert_eq!(vram.slice(0, 6).unwrap(), &[1, 2, 3, 4, 4, 0]);
+    fn others_see_the_same_bytes_and_cannot_shrink_it() {
+        let vram = Vram::new(8192).unwrap();
+        let other = Vram::open(vram.file().try_clone().unwrap()).unwrap();
+        vram.span(4096, 8).unwrap().write(&[7; 8]);
+        assert_eq!(other.bytes(4096, 8), Ok(vec![7; 8]));
+        assert!(vram.file().set_len(4096).is_err());
+        assert!(vram.file().set_len(16384).is_err());
+        // A file that could shrink is refused.
+        // SAFETY: the name is a C string.
+        let fd = unsafe { libc::memfd_create(c"any".as_ptr(), libc::MFD_CLOEXEC) };
+        // SAFETY: the descriptor is new and nobody else's.
+        let file = unsafe { File::from_raw_fd(fd) };
+        file.set_len(8192).unwrap();
+        assert!(Vram::open(file).is_err());
     }
 
     #[test]
     fn untouched_vram_costs_nothing() {
+        use std::os::unix::fs::MetadataExt;
         let vram = Vram::new(4 << 30).unwrap();
-        let mut resident = [0u8; 1024];
-        // SAFETY: the range lies inside the mapping, and `resident` has one
-        // byte for each of its 1024 pages.
-        let rc = unsafe {
-            libc::mincore(
-                vram.bytes().as_ptr() as *mut _,
-                1024 * 4096,
-                resident.as_mut_ptr(),
-            )
-        };
-        assert_eq!(rc, 0);
-        assert!(resident.iter().all(|r| r & 1 == 0));
+        assert_eq!(vram.file().metadata().unwrap().blocks(), 0);
+        vram.span(1 << 30, 1).unwrap().write(&[1]);
+        let blocks = vram.file().metadata().unwrap().blocks();
+        assert!((1..=4096).contains(&blocks), "{blocks}");
     }
 }

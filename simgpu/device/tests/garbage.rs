@@ -87,7 +87,7 @@ fn garbage_driver() {
     g.write_vram(VRAM - 8192, &data);
     assert_eq!(g.read_vram(VRAM - 8192, 8192), data);
     let vram = g.device.stop().expect("the engine did not panic");
-    assert_eq!(vram.slice(VRAM - 8192, 8192).unwrap(), data);
+    assert_eq!(vram.bytes(VRAM - 8192, 8192).unwrap(), data);
 }
 
 /// Numbers near the edges of things, and some that are just random.

@@ -132,7 +132,7 @@ fn all_fail(status: u32, descs: &[Desc]) {
 #[test]
 fn bad_op() {
     let good = Desc::new(FILL, 0, 0, 8).arg(1);
-    let mut bad: Vec<Desc> = [7, 8, 0x100, 1 << 31, u32::MAX]
+    let mut bad: Vec<Desc> = [9, 10, 0x100, 1 << 31, u32::MAX]
         .map(|op| Desc { op, ..good })
         .to_vec();
     bad.extend([4, 8, 1 << 31].map(|flags| Desc { flags, ..good }));

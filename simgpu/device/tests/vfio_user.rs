@@ -108,7 +108,7 @@ fn a_session() {
     let sizes = [0, 1, 2, 7].map(|i| c.region(i).map(|region| region.size));
     assert_eq!(sizes, [Some(0x10000), Some(0), Some(0x1000), Some(256)]);
     let irqs = [0, 1, 2, 3, 4].map(|i| c.get_irq_info(i).unwrap().count);
-    assert_eq!(irqs, [0, 0, 2, 0, 0]);
+    assert_eq!(irqs, [0, 0, 8, 0, 0]);
     assert_eq!(read(&mut c, CONFIG, 0), 0x5347_1b36);
     assert_eq!(read(&mut c, BAR0, 0), 0x5349_4d47);
     assert_eq!(read(&mut c, BAR0, 8), 8 << 20);

@@ -4,6 +4,8 @@
 
 #![allow(dead_code)] // each test program uses a part
 
+pub mod gpu;
+
 use simgpu_device::device::Device;
 use simgpu_device::dma::Rights;
 use simgpu_device::mapping::Mapping;
@@ -123,10 +125,18 @@ impl Ram {
 
     /// Reads an aligned word, and all that was written before it.
     pub fn word(&self, offset: u64) -> u64 {
+        self.atomic(offset).load(Ordering::Acquire)
+    }
+
+    /// Writes an aligned word, after all that was written before it.
+    pub fn set_word(&self, offset: u64, value: u64) {
+        self.atomic(offset).store(value, Ordering::Release);
+    }
+
+    fn atomic(&self, offset: u64) -> &AtomicU64 {
         assert!(offset % 8 == 0 && offset + 8 <= self.map.len() as u64);
         // SAFETY: aligned and inside the mapping, as above.
-        let word = unsafe { AtomicU64::from_ptr(self.map.as_ptr().add(offset as usize).cast()) };
-        word.load(Ordering::Acquire)
+        unsafe { AtomicU64::from_ptr(self.map.as_ptr().add(offset as usize).cast()) }
     }
 }
 
@@ -143,8 +153,13 @@ pub struct Guest {
 impl Guest {
     /// Powered on, bus master, interrupts on, ring not started.
     pub fn new() -> Self {
+        Self::with(Device::new(VRAM).unwrap())
+    }
+
+    /// The same, with this device.
+    pub fn with(device: Device) -> Self {
         let guest = Self {
-            device: Device::new(VRAM).unwrap(),
+            device,
             ram: Ram::new(RAM_SIZE),
             fence_irq: eventfd(),
             error_irq: eventfd(),
