@@ -95,11 +95,11 @@ impl DeviceAddr {
         ((self.meta >> Self::ORDER_SHIFT) & 0xff) as u32
     }
 
-    /// Whether there is a mapping. By the direction, which is never zero in one, so that the device
-    /// address 0 is an address like any other.
+    /// Whether there is a mapping: all but address 0 of RAM, for both directions, of one page, which
+    /// the DMA layer gives nobody.
     #[inline]
     pub fn is_present(&self) -> bool {
-        self.meta >> Self::DIR_SHIFT != 0
+        *self != Self::ABSENT
     }
 }
 
