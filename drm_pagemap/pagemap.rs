@@ -238,7 +238,7 @@ impl<T: PagemapOps> Pagemap<T> {
     }
 
     /// The frames of the device memory.
-    fn frames(&self) -> Range<usize> {
+    pub(crate) fn frames(&self) -> Range<usize> {
         let start = self.start_pfn().as_usize();
 
         start..start + self.nr_pages.load(Relaxed)
@@ -261,8 +261,8 @@ impl<T: PagemapOps> Pagemap<T> {
         self.policy.counters()
     }
 
-    /// The owner of the zone device.
-    pub(crate) fn owner(&self) -> PagemapOwner {
+    /// The owner of the zone device. Devices of one interconnect group have the same.
+    pub fn owner(&self) -> PagemapOwner {
         // SAFETY: A zone device in memory; the owner is constant since registration.
         unsafe { ZoneDevice::from_raw(self.zone.get()) }.owner()
     }

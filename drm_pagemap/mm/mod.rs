@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
 //! Safe abstractions over the memory management core: page frames, folios, zone devices, page
-//! migration and DMA mapping.
+//! migration, mirroring and DMA mapping.
 //!
 //! This layer holds the `unsafe` that the layers above it don't have. It knows of pages and
 //! devices, not of GPUs: neither device memory allocations nor drivers appear here.
@@ -9,6 +9,7 @@
 mod dma;
 mod fault;
 mod folio;
+mod interval;
 mod locked_mm;
 mod migration;
 mod pfn;
@@ -25,6 +26,7 @@ pub use self::{
     dma::{DmaDirection, DmaMapping},
     fault::{Fault, Waited},
     folio::{Folio, FolioRef, LockedFolio, RamPolicy},
+    interval::{Change, Event, Interval, IntervalOps, Seq},
     locked_mm::{user_end, LockedMm},
     migration::{Collected, Migrated},
     pfn::{are_one_folio, MigratePfn, Pfn, NR_PMD_PAGES, PMD_ORDER},

@@ -27,6 +27,11 @@ use kernel::{
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PagemapOwner(*mut c_void);
 
+// SAFETY: A number: the pointer is not followed.
+unsafe impl Send for PagemapOwner {}
+// SAFETY: As above.
+unsafe impl Sync for PagemapOwner {}
+
 impl PagemapOwner {
     pub(crate) fn from_raw(owner: *mut c_void) -> Self {
         Self(owner)

@@ -61,6 +61,8 @@ mod registration;
 
 mod owner_list;
 
+mod interval;
+
 mod concurrency;
 
 use kernel::{
