@@ -90,6 +90,11 @@ void drm_pagemap_helper_mmap_assert_locked(const struct mm_struct *mm)
 	mmap_assert_locked(mm);
 }
 
+bool drm_pagemap_helper_is_zero_pfn(unsigned long pfn)
+{
+	return is_zero_pfn(pfn);
+}
+
 bool drm_pagemap_helper_vma_is_anonymous(struct vm_area_struct *vma)
 {
 	return vma_is_anonymous(vma);

@@ -15,6 +15,7 @@ mod migration;
 mod pfn;
 mod pieces;
 mod place;
+mod range_fault;
 mod rmap;
 mod split;
 mod steps;
@@ -32,6 +33,7 @@ pub use self::{
     pfn::{are_one_folio, MigratePfn, Pfn, NR_PMD_PAGES, PMD_ORDER},
     pieces::{Select, VmaRange},
     place::{places, Place},
+    range_fault::{Access, Found, FoundPage, Pages},
     split::split,
     steps::{Arrays, Step},
     survey::Survey,

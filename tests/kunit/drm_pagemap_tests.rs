@@ -63,6 +63,8 @@ mod owner_list;
 
 mod interval;
 
+mod range_fault;
+
 mod concurrency;
 
 use kernel::{
