@@ -7,6 +7,7 @@
 //! devices, not of GPUs: neither device memory allocations nor drivers appear here.
 
 mod dma;
+mod exclusive;
 mod fault;
 mod folio;
 mod interval;
@@ -25,6 +26,7 @@ mod zone_device;
 
 pub use self::{
     dma::{DmaDirection, DmaMapping},
+    exclusive::ExclusivePage,
     fault::{Fault, Waited},
     folio::{Folio, FolioRef, LockedFolio, RamPolicy},
     interval::{Change, Event, Interval, IntervalOps, Seq},

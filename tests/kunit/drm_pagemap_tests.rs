@@ -65,6 +65,8 @@ mod interval;
 
 mod range_fault;
 
+mod exclusive;
+
 mod concurrency;
 
 use kernel::{
