@@ -304,17 +304,25 @@ impl DrmPagemap {
         folio: &Folio,
         dir: DmaDirection,
     ) -> Result<DeviceAddr> {
+        // SAFETY: The device is valid, as promised; the folio is live.
+        unsafe { self.op_device_map_frames(dev, folio.pfn(), folio.order(), dir) }
+    }
+
+    /// The same for the `1 << order` frames from `pfn` on, a part of a folio.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be a valid device, and the frames in use by one folio of this device memory.
+    pub(crate) unsafe fn op_device_map_frames(
+        &self,
+        dev: NonNull<bindings::device>,
+        pfn: Pfn,
+        order: u32,
+        dir: DmaDirection,
+    ) -> Result<DeviceAddr> {
         let op = self.ops().device_map.ok_or(EOPNOTSUPP)?;
-        // SAFETY: The device is valid; the folio is live.
-        let addr = unsafe {
-            op(
-                self.as_raw(),
-                dev.as_ptr(),
-                folio.page(),
-                folio.order(),
-                dir.as_raw(),
-            )
-        };
+        // SAFETY: Promised by the caller.
+        let addr = unsafe { op(self.as_raw(), dev.as_ptr(), pfn.page(), order, dir.as_raw()) };
 
         // `DMA_MAPPING_ERROR`; what the driver maps is not the DMA layer's to know of.
         if addr.addr == u64::MAX {

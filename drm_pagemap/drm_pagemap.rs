@@ -62,6 +62,8 @@ pub mod pagemap;
 pub mod pagemap_ops;
 #[cfg(CONFIG_DRM = "y")]
 pub mod registration;
+#[cfg(CONFIG_DRM = "y")]
+pub mod svm_range;
 
 #[cfg(CONFIG_DRM = "y")]
 pub use crate::{
@@ -92,7 +94,15 @@ pub use crate::{
         SliceWait,
         Thrash, //
     },
-    registration::Registration, //
+
+    registration::Registration,
+    svm_range::{
+        SvmOps,
+        SvmPages,
+        SvmPiece,
+        SvmPlace,
+        SvmRange, //
+    },
 };
 
 use kernel::prelude::*;

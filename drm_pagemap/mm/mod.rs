@@ -16,6 +16,7 @@ mod migration;
 mod pfn;
 mod pieces;
 mod place;
+mod ram_mapping;
 mod range_fault;
 mod rmap;
 mod split;
@@ -44,6 +45,9 @@ pub use self::{
 };
 
 use self::steps::Steps;
+
+#[cfg(CONFIG_DRM = "y")]
+pub(crate) use self::ram_mapping::RamMapping;
 
 pub(crate) use self::locked_mm::vma_is_anonymous;
 

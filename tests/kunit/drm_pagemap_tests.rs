@@ -67,6 +67,8 @@ mod range_fault;
 
 mod exclusive;
 
+mod svm_range;
+
 mod concurrency;
 
 use kernel::{

@@ -41,7 +41,8 @@ pub(crate) struct Hook {
 }
 
 impl Hook {
-    fn new() -> Self {
+    /// One that never fails.
+    pub(crate) fn new() -> Self {
         Self {
             calls: Atomic::new(0),
             first: Atomic::new(0),
@@ -72,8 +73,8 @@ impl Hook {
         self.times.store(0, Relaxed);
     }
 
-    /// Counts a call.
-    fn call(&self) -> Result {
+    /// Counts a call, and fails if it shall.
+    pub(crate) fn call(&self) -> Result {
         let call = self.calls.fetch_add(1, Relaxed) + 1;
         let first = self.first.load(Relaxed);
 
