@@ -88,8 +88,9 @@ Builds:
 
 Runs, in QEMU:
   run              the demo: a process's pages move through the emulated GPU
-  test             everything: unit tests, KUnit, system tests, the conformance
-                   suite, Debian's kernel, the project in a kernel tree
+  test             everything: unit tests, KUnit, system tests, the kernel's own
+                   HMM tests, the conformance suite, Debian's kernel, the project
+                   in a kernel tree
   comparison       of these, alone: the conformance suite, on the kernel's own
                    drm_pagemap and on ours; writes Documentation/c-comparison.md
   stock            of these, alone: the module on Debian's own kernel, in C's place
@@ -109,7 +110,7 @@ Variables:
   SIZE=64M         of the demo's buffer
   VRAM=256M        of the emulated GPU
   CPUS=2           of the guest
-  PARTS="..."      of the tests: device kunit system client dma stock intree
+  PARTS="..."      of the tests: device kunit system hmm client dma stock intree
   KUNIT_FILTER=G   only KUnit tests that match this glob
   CLIENT_FILTER=G  only cases of the conformance suite that match this glob
   SYSTEM_FILTER=G  only programs of tests/system that match this glob
