@@ -94,7 +94,6 @@ pub use crate::{
         SliceWait,
         Thrash, //
     },
-
     registration::Registration,
     svm_range::{
         SvmOps,
