@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Sorts the instructions that tests/bench/plugin counted by the functions of the guest's kernel.
-
-`breakdown.py COUNTS SYSTEM_MAP SYMBOLS` prints, for each case, the buckets and the largest functions.
-"""
+"""Sorts the instructions that tests/bench/plugin counted by the functions of the guest's kernel."""
 
 import bisect
 import re
-import sys
 
 # What a path is made of. The first match counts; what none matches is core mm. A function is
 # in one bucket whoever calls it: of a layer's buffer, what is as large as pages and comes
@@ -87,12 +83,3 @@ def read(path, symbols):
         case["buckets"] = buckets
         case["functions"] = sorted(listed, key=lambda entry: -entry[2])
     return cases
-
-
-if __name__ == "__main__":
-    with open(sys.argv[3], encoding="utf-8") as guest:
-        found = Symbols(sys.argv[2], [line[len("# symbol "):] for line in guest if line.startswith("# symbol ")])
-    for number, one in read(sys.argv[1], found).items():
-        print(number, one["path"], one["callbacks"], one["buckets"])
-        for entry in one["functions"][:int(sys.argv[4]) if len(sys.argv) > 4 else 25]:
-            print("   ", *entry)

@@ -4,7 +4,9 @@
  * and prints what each took: for each case a line of JSON. Each repeat has fresh
  * memory with a pattern in it, which must be there at the end.
  *
- *   bench [--repeats N] [--sizes 4K,2M,...] [--ops migrate,...] [--kinds 4k,thp,mixed]
+ *   bench [--ops migrate,fault,...] SIZE/KIND[+KIND...]:REPEATS ...
+ *
+ * e.g. 2M/4k+thp:10. Of a size that a kind or an operation can't have, there is no case.
  */
 
 #include <err.h>
@@ -36,7 +38,7 @@ static const char *const kind_names[NR_KINDS] = { "4k", "thp", "mixed" };
 
 /* What a sample takes in all its operations. */
 struct sample {
-	uint64_t total_ns, callback_ns, copied, cleared;
+	uint64_t total_ns, callback_ns, copied, cleared, held;
 	unsigned int tries;
 };
 
@@ -63,13 +65,15 @@ static void run(struct bench_op *op, struct sample *sample)
 	sample->copied += op->copied;
 	sample->cleared += op->cleared;
 	sample->tries += op->tries;
+	if (op->held > sample->held)
+		sample->held = op->held;
 }
 
 /* --- Memory ---------------------------------------------------------------- */
 
 struct memory {
 	char *map, *start;
-	size_t size;
+	size_t size, map_size;
 	uint64_t seed;
 };
 
@@ -119,15 +123,17 @@ static size_t huge_bytes(const struct memory *memory)
 static void memory_new(struct memory *memory, enum kind kind, size_t size, bool untouched)
 {
 	static uint64_t seed;
-	size_t huge = 0;
+	/* C's layer brings home what is aligned as an allocation is large. */
+	size_t align = size > BLOCK ? size : BLOCK, huge = 0;
 
 	memory->size = size;
+	memory->map_size = size + align;
 	memory->seed = ++seed << 32;
-	memory->map = mmap(NULL, size + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memory->map = mmap(NULL, memory->map_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory->map == MAP_FAILED)
 		err(1, "mmap");
-	memory->start = (char *)(((uintptr_t)memory->map + BLOCK - 1) & ~(BLOCK - 1));
-	if (madvise(memory->map, size + BLOCK, kind == SMALL ? MADV_NOHUGEPAGE : MADV_HUGEPAGE))
+	memory->start = (char *)(((uintptr_t)memory->map + align - 1) & ~(align - 1));
+	if (madvise(memory->map, memory->map_size, kind == SMALL ? MADV_NOHUGEPAGE : MADV_HUGEPAGE))
 		err(1, "madvise");
 	if (untouched)
 		return;
@@ -149,7 +155,7 @@ static void memory_new(struct memory *memory, enum kind kind, size_t size, bool 
 
 static void memory_free(struct memory *memory)
 {
-	munmap(memory->map, memory->size + BLOCK);
+	munmap(memory->map, memory->map_size);
 }
 
 /* --- Operations ------------------------------------------------------------ */
@@ -261,10 +267,9 @@ static const struct operation {
 static void one_case(const struct operation *operation, enum kind kind, size_t size, unsigned int repeats)
 {
 	static struct sample samples[MAX_REPEATS];
-	static unsigned int number;
+	uint64_t held = UINT64_MAX;
 
 	mark(BENCH_CASE);
-	number++;
 	memset(samples, 0, sizeof(samples));
 	for (unsigned int i = 0; i < repeats; i++) {
 		struct memory memory;
@@ -274,25 +279,16 @@ static void one_case(const struct operation *operation, enum kind kind, size_t s
 		mark(BENCH_REPEAT);
 		verify(&memory, operation->untouched);
 		memory_free(&memory);
+		if (samples[i].held < held)
+			held = samples[i].held;
 	}
-	printf("{\"case\": %u, \"op\": \"%s\", \"kind\": \"%s\", \"size\": %zu, \"copied\": %lu, \"cleared\": %lu,"
-	       " \"tries\": %u, \"samples\": [", number, operation->name, kind_names[kind], size,
-	       samples[0].copied, samples[0].cleared, samples[0].tries);
+	printf("{\"op\": \"%s\", \"kind\": \"%s\", \"size\": %zu, \"copied\": %lu, \"cleared\": %lu,"
+	       " \"tries\": %u, \"held\": %lu, \"samples\": [", operation->name, kind_names[kind], size,
+	       samples[0].copied, samples[0].cleared, samples[0].tries, held);
 	for (unsigned int i = 0; i < repeats; i++)
 		printf("%s[%lu, %lu]", i ? ", " : "", samples[i].total_ns, samples[i].callback_ns);
 	printf("]}\n");
 	fflush(stdout);
-}
-
-static size_t size_of(const char *text)
-{
-	char *end;
-	size_t size = strtoul(text, &end, 10);
-
-	size <<= *end == 'G' ? 30 : *end == 'M' ? 20 : *end == 'K' ? 10 : 0;
-	if (!size || size % PAGE)
-		errx(2, "'%s' is no size in pages: 4K, 2M, ...", text);
-	return size;
 }
 
 static bool listed(const char *list, const char *name)
@@ -305,54 +301,50 @@ static bool listed(const char *list, const char *name)
 	return false;
 }
 
+/* SIZE/KINDS:REPEATS */
+static void cases(char *text, const char *ops)
+{
+	const char *whole = strdup(text), *kinds;
+	char *end;
+	size_t size = strtoul(text, &end, 10);
+	unsigned long repeats;
+
+	size <<= *end == 'G' ? 30 : *end == 'M' ? 20 : *end == 'K' ? 10 : 0;
+	kinds = strchr(text, '/');
+	end = strchr(text, ':');
+	repeats = end ? strtoul(end + 1, NULL, 10) : 0;
+	if (!size || size % PAGE || !kinds || !repeats || repeats > MAX_REPEATS)
+		errx(2, "'%s' is not SIZE/KINDS:REPEATS, with up to %u repeats", whole, MAX_REPEATS);
+	*end = 0;
+	for (enum kind kind = 0; kind < NR_KINDS; kind++) {
+		if (!strstr(kinds, kind_names[kind]))
+			continue;
+		if (kind != SMALL && size % (kind == THP ? BLOCK : 2 * BLOCK))
+			errx(2, "'%s': that size has no %s pages", whole, kind_names[kind]);
+		for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
+			if (listed(ops, operations[i].name) && size >= operations[i].least)
+				one_case(&operations[i], kind, size, repeats);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "repeats", required_argument, NULL, 'r' },
-		{ "sizes", required_argument, NULL, 's' },
 		{ "ops", required_argument, NULL, 'o' },
-		{ "kinds", required_argument, NULL, 'k' },
 		{},
 	};
-	const char *ops = "migrate,fault,evict", *kinds = "4k,thp";
-	char *sizes = strdup("4K,2M");
-	unsigned int repeats = 10;
+	const char *ops = "migrate,fault,evict";
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-		switch (option) {
-		case 'r':
-			repeats = strtoul(optarg, NULL, 10);
-			break;
-		case 's':
-			sizes = strdup(optarg);
-			break;
-		case 'o':
-			ops = optarg;
-			break;
-		case 'k':
-			kinds = optarg;
-			break;
-		default:
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option != 'o')
 			return 2;
-		}
-	if (!repeats || repeats > MAX_REPEATS)
-		errx(2, "--repeats is from 1 to %u", MAX_REPEATS);
+		ops = optarg;
+	}
 	driver = open("/dev/drm_pagemap_bench", O_RDWR | O_CLOEXEC);
 	if (driver < 0)
 		err(1, "/dev/drm_pagemap_bench");
-
-	for (char *text = strtok(sizes, ","); text; text = strtok(NULL, ",")) {
-		size_t size = size_of(text);
-
-		for (enum kind kind = 0; kind < NR_KINDS; kind++) {
-			if (!listed(kinds, kind_names[kind]) || size % (kind == SMALL ? PAGE : BLOCK) ||
-			    (kind == MIXED && size < 2 * BLOCK))
-				continue;
-			for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
-				if (listed(ops, operations[i].name) && size >= operations[i].least)
-					one_case(&operations[i], kind, size, repeats);
-		}
-	}
+	for (int i = optind; i < argc; i++)
+		cases(argv[i], ops);
 	return 0;
 }

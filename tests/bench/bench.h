@@ -44,6 +44,7 @@ struct bench_op {
 	__u64 total_ns;		/* of the provider's calls */
 	__u64 callback_ns;	/* of these, in the driver's callbacks */
 	__u64 copied, cleared;	/* bytes, by these callbacks */
+	__u64 held;		/* bytes of RAM less than before, at most, in a copy to VRAM */
 };
 
 #define BENCH_IOC_OP	_IOWR('B', 0, struct bench_op)

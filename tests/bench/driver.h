@@ -12,6 +12,7 @@
 #include <linux/memremap.h>
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
+#include <linux/vmstat.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_pagemap.h>
@@ -52,6 +53,8 @@ struct alloc {
 /* What the callbacks did since an op began. */
 struct tally {
 	atomic64_t callback_ns, copied, cleared;
+	/* Free RAM before, and the least there was in a copy to VRAM; in pages. */
+	long free_before, free_least;
 };
 
 extern struct tally tally;
@@ -67,6 +70,11 @@ static inline void callback_end(u64 begin)
 {
 	atomic64_add(ktime_get_ns() - begin, &tally.callback_ns);
 	marker(MARKER_CALLBACK_END);
+}
+
+static inline long free_ram(void)
+{
+	return global_zone_page_state(NR_FREE_PAGES);
 }
 
 int gpu_init(struct gpu *gpu, unsigned int index, size_t vram);

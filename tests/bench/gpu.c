@@ -72,6 +72,8 @@ static int copy(struct page **pages, struct drm_pagemap_addr *addr, unsigned lon
 	u64 begin = callback_begin(), copied = 0, cleared = 0;
 	unsigned long nr;
 
+	if (in)
+		WRITE_ONCE(tally.free_least, min(READ_ONCE(tally.free_least), free_ram()));
 	for (unsigned long i = 0; i < npages; i += nr) {
 		u8 *other, *vram;
 

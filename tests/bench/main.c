@@ -36,6 +36,7 @@ static u64 measure_begin(const struct bench_op *op)
 	atomic64_set(&tally.callback_ns, 0);
 	atomic64_set(&tally.copied, 0);
 	atomic64_set(&tally.cleared, 0);
+	tally.free_before = tally.free_least = free_ram();
 	if (!(op->flags & BENCH_UNCOUNTED))
 		marker(MARKER_BEGIN);
 	return ktime_get_ns();
@@ -48,6 +49,7 @@ static void measure_end(struct bench_op *op, u64 begin)
 	op->callback_ns = atomic64_read(&tally.callback_ns);
 	op->copied = atomic64_read(&tally.copied);
 	op->cleared = atomic64_read(&tally.cleared);
+	op->held = (tally.free_before - tally.free_least) << PAGE_SHIFT;
 }
 
 static int migrate(struct bench_op *op)
