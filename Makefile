@@ -57,6 +57,14 @@ comparison:
 	@CLIENT_FILTER= scripts/run-tests client
 	@cp "$$(scripts/where client/$(kernel))/c-comparison.md" Documentation/c-comparison.md
 
+# C's layer and ours, measured.
+bench:
+	@scripts/bench $(if $(filter-out 0 n,$(QUICK)),--quick) $(if $(filter-out 0 n,$(CHECK)),--check) \
+		$(if $(filter-out 0 n,$(UPDATE)),--record --document) $(BENCH)
+
+performance:
+	@scripts/bench --record --document
+
 rustfmt:
 	@scripts/format
 
@@ -93,6 +101,10 @@ Runs, in QEMU:
                    in a kernel tree
   comparison       of these, alone: the conformance suite, on the kernel's own
                    drm_pagemap and on ours; writes Documentation/c-comparison.md
+  bench            C's drm_pagemap and ours, measured side by side: a table, a JSON file
+                   and a chart; with QUICK=1 a few sizes, with CHECK=1 against the
+                   ratios recorded in tests/bench/recorded.json
+  performance      the same, and writes those and Documentation/performance.md
   stock            of these, alone: the module on Debian's own kernel, in C's place
                    under Debian's xe.ko
   intree           of these, alone: in a kernel tree, built in and as modules;
@@ -110,7 +122,8 @@ Variables:
   SIZE=64M         of the demo's buffer
   VRAM=256M        of the emulated GPU
   CPUS=2           of the guest
-  PARTS="..."      of the tests: device kunit system hmm client dma stock intree
+  PARTS="..."      of the tests: device kunit system hmm client dma stock intree bench
+  BENCH="..."      options of scripts/bench, e.g. "--ops migrate --cases 2M/4k:3"
   KUNIT_FILTER=G   only KUnit tests that match this glob
   CLIENT_FILTER=G  only cases of the conformance suite that match this glob
   SYSTEM_FILTER=G  only programs of tests/system that match this glob
@@ -121,5 +134,5 @@ export help_text
 help:
 	@echo "$$help_text"
 
-.PHONY: modules modules_install clean rust-analyzer run shell test comparison stock intree rustfmt rustfmtcheck \
-	clippy checkpatch shellcheck toolbox distclean help
+.PHONY: modules modules_install clean rust-analyzer run shell test comparison stock intree bench performance \
+	rustfmt rustfmtcheck clippy checkpatch shellcheck toolbox distclean help
