@@ -217,16 +217,27 @@ static void op_resident(struct memory *memory, struct sample *sample)
 	migrate(memory, 0, 0, memory->size, sample);
 }
 
+/* The second half is wanted, which has to be like the first one: only that where it can be asked for, else all anew. */
 static void op_half(struct memory *memory, struct sample *sample)
 {
 	struct bench_op op = {
 		.verb = BENCH_MIGRATE,
 		.start = (uintptr_t)memory->start,
-		.end = (uintptr_t)memory->start + memory->size,
-		.flags = BENCH_RETRY | BENCH_EVICT_FIRST,
+		.end = (uintptr_t)memory->start + memory->size / 2,
+		.flags = BENCH_MISSING | BENCH_UNCOUNTED,
 	};
 
-	op.id = migrate(memory, 0, 0, memory->size / 2, NULL);
+	if (!ioctl(driver, BENCH_IOC_OP, &op)) {
+		if (op.result)
+			errx(1, "half: %s", strerror(-op.result));
+		op.flags = BENCH_MISSING;
+	} else if (errno == EOPNOTSUPP) {
+		op.id = migrate(memory, 0, 0, memory->size / 2, NULL);
+		op.flags = BENCH_RETRY | BENCH_EVICT_FIRST;
+	} else {
+		err(1, "half");
+	}
+	op.end = (uintptr_t)memory->start + memory->size;
 	run(&op, sample);
 }
 
@@ -248,7 +259,8 @@ static const struct operation {
 	const char *name;
 	void (*run)(struct memory *memory, struct sample *sample);
 	bool untouched;
-	size_t least;
+	/* The least size, and how much more that is for mixed pages. */
+	size_t least, mixed;
 } operations[] = {
 	{ .name = "migrate", .run = op_migrate },
 	{ .name = "fault", .run = op_fault },
@@ -256,7 +268,7 @@ static const struct operation {
 	{ .name = "peer", .run = op_peer },
 	{ .name = "resident", .run = op_resident },
 	{ .name = "untouched", .run = op_migrate, .untouched = true },
-	{ .name = "half", .run = op_half, .least = 2 * PAGE },
+	{ .name = "half", .run = op_half, .least = 2 * PAGE, .mixed = 8 * BLOCK / PAGE },
 	{ .name = "sparse", .run = op_fault, .least = 2 * PAGE },
 	{ .name = "sequential", .run = op_sequential, .least = 2 * PAGE },
 	{ .name = "ping-pong", .run = op_ping_pong },
@@ -322,7 +334,8 @@ static void cases(char *text, const char *ops)
 		if (kind != SMALL && size % (kind == THP ? BLOCK : 2 * BLOCK))
 			errx(2, "'%s': that size has no %s pages", whole, kind_names[kind]);
 		for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
-			if (listed(ops, operations[i].name) && size >= operations[i].least)
+			if (listed(ops, operations[i].name) &&
+			    size >= operations[i].least * (kind == MIXED ? operations[i].mixed : 1))
 				one_case(&operations[i], kind, size, repeats);
 	}
 }

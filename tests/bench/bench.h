@@ -28,6 +28,8 @@ enum bench_verb {
 #define BENCH_RETRY		(1 << 0)
 /* Evict the allocation @id before, in the time measured. */
 #define BENCH_EVICT_FIRST	(1 << 1)
+/* On a GPU of the Rust door, only what is missing; -EOPNOTSUPP where there is none. */
+#define BENCH_MISSING		(1 << 3)
 /* Part of the preparation: the plugin is told nothing. */
 #define BENCH_UNCOUNTED		(1 << 2)
 

@@ -13,7 +13,9 @@
 #include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 
+#include "door.h"
 #include "driver.h"
 
 /* How often a busy range is tried, as by drivers. */
@@ -52,6 +54,64 @@ static void measure_end(struct bench_op *op, u64 begin)
 	op->held = (tally.free_before - tally.free_least) << PAGE_SHIFT;
 }
 
+#ifdef BENCH_DOOR
+
+static void *door_vram, *door;
+
+static int door_open(size_t vram)
+{
+	door_vram = vmalloc_huge(vram, GFP_KERNEL);
+	if (!door_vram)
+		return -ENOMEM;
+	door = bench_door_new(door_vram, vram);
+	if (!door) {
+		vfree(door_vram);
+		return -ENODEV;
+	}
+	return 0;
+}
+
+static void door_close(void)
+{
+	bench_door_free(door);
+	vfree(door_vram);
+}
+
+static int door_migrate(struct bench_op *op)
+{
+	void *devmem = bench_door_alloc(door, op->end - op->start);
+	struct mm_struct *mm = current->mm;
+	u64 begin;
+
+	if (!devmem)
+		return -ENOMEM;
+	op->tries = 1;
+	begin = measure_begin(op);
+	mmap_read_lock(mm);
+	op->result = bench_door_migrate(devmem, mm, op->start, op->end);
+	mmap_read_unlock(mm);
+	measure_end(op, begin);
+	return 0;
+}
+
+#else
+
+static int door_open(size_t vram)
+{
+	return 0;
+}
+
+static void door_close(void)
+{
+}
+
+static int door_migrate(struct bench_op *op)
+{
+	return -EOPNOTSUPP;
+}
+
+#endif
+
 static int migrate(struct bench_op *op)
 {
 	const struct drm_pagemap_migrate_details details = {};
@@ -61,6 +121,8 @@ static int migrate(struct bench_op *op)
 
 	if (op->gpu >= BENCH_GPUS || op->end <= op->start)
 		return -EINVAL;
+	if (op->flags & BENCH_MISSING)
+		return door_migrate(op);
 	if (op->flags & BENCH_EVICT_FIRST) {
 		old = alloc_get(op->id);
 		if (!old)
@@ -196,11 +258,17 @@ static int bench_open(struct inode *inode, struct file *file)
 			return ret;
 		}
 	}
-	return 0;
+	ret = door_open((size_t)vram_mb << 20);
+	if (ret) {
+		fini_gpus(BENCH_GPUS);
+		clear_bit(0, &is_open);
+	}
+	return ret;
 }
 
 static int bench_release(struct inode *inode, struct file *file)
 {
+	door_close();
 	fini_gpus(BENCH_GPUS);
 	clear_bit(0, &is_open);
 	return 0;

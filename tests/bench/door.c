@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * What door_rust.rs leaves to C: memory.
+ */
+
+#include <linux/dma-direct.h>
+#include <linux/dma-mapping.h>
+
+#include "door.h"
+#include "driver.h"
+
+int bench_door_dma(struct device *dev)
+{
+	return dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64));
+}
+
+void bench_door_copy(struct device *dev, void *vram, u64 offset, u64 addr, u64 len, int mode)
+{
+	u64 begin = callback_begin();
+	void *ram = mode == 2 ? NULL : phys_to_virt(dma_to_phys(dev, addr));
+
+	if (mode == 0)
+		memcpy(vram + offset, ram, len);
+	else if (mode == 1)
+		memcpy(ram, vram + offset, len);
+	else
+		memset(vram + offset, 0, len);
+	atomic64_add(len, mode == 2 ? &tally.cleared : &tally.copied);
+	callback_end(begin);
+}
