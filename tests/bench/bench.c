@@ -93,7 +93,7 @@ static void verify(const struct memory *memory, bool untouched)
 {
 	for (size_t at = 0; at < memory->size; at += 64) {
 		uint64_t want = untouched ? 0 : word(memory, at / PAGE, at % PAGE);
-		uint64_t is = *(volatile uint64_t *)(memory->start + at);
+		uint64_t is = *(uint64_t *)(memory->start + at);
 
 		if (is != want)
 			errx(1, "wrong data at %#zx of %#zx bytes: %#lx, not %#lx", at, memory->size, is, want);
@@ -268,7 +268,7 @@ static const struct operation {
 	{ .name = "peer", .run = op_peer },
 	{ .name = "resident", .run = op_resident },
 	{ .name = "untouched", .run = op_migrate, .untouched = true },
-	{ .name = "half", .run = op_half, .least = 2 * PAGE, .mixed = 8 * BLOCK / PAGE },
+	{ .name = "half", .run = op_half, .least = 2 * PAGE, .mixed = 2 * BLOCK / PAGE },
 	{ .name = "sparse", .run = op_fault, .least = 2 * PAGE },
 	{ .name = "sequential", .run = op_sequential, .least = 2 * PAGE },
 	{ .name = "ping-pong", .run = op_ping_pong },
@@ -294,9 +294,9 @@ static void one_case(const struct operation *operation, enum kind kind, size_t s
 		if (samples[i].held < held)
 			held = samples[i].held;
 	}
-	printf("{\"op\": \"%s\", \"kind\": \"%s\", \"size\": %zu, \"copied\": %lu, \"cleared\": %lu,"
-	       " \"tries\": %u, \"held\": %lu, \"samples\": [", operation->name, kind_names[kind], size,
-	       samples[0].copied, samples[0].cleared, samples[0].tries, held);
+	printf("{\"op\": \"%s\", \"kind\": \"%s\", \"size\": %zu, ", operation->name, kind_names[kind], size);
+	printf("\"copied\": %lu, \"cleared\": %lu, ", samples[0].copied, samples[0].cleared);
+	printf("\"tries\": %u, \"held\": %lu, \"samples\": [", samples[0].tries, held);
 	for (unsigned int i = 0; i < repeats; i++)
 		printf("%s[%lu, %lu]", i ? ", " : "", samples[i].total_ns, samples[i].callback_ns);
 	printf("]}\n");

@@ -26,7 +26,8 @@ use drm_pagemap::{
     Registration, //
 };
 use kernel::{
-    bindings, device,
+    bindings,
+    device,
     drm::{
         self,
         gem,
@@ -56,11 +57,11 @@ const NAME: &CStr = c"drm_pagemap_bench_door";
 
 extern "C" {
     /// Lets a device reach all of RAM; see `door.h`.
-    fn bench_door_dma(dev: *mut bindings::device) -> c_int;
+    fn bench_door_dma(dev: *mut c_void) -> c_int;
 
     /// Copies a run, in or out.
     fn bench_door_copy(
-        dev: *mut bindings::device,
+        dev: *mut c_void,
         vram: *mut c_void,
         offset: u64,
         addr: u64,
@@ -75,6 +76,7 @@ struct LocalModule;
 impl ModuleMetadata for LocalModule {
     const NAME: &'static CStr = c"drm_pagemap_bench";
     const THIS_MODULE: ThisModule = {
+        #[allow(improper_ctypes)]
         extern "C" {
             static __this_module: Opaque<bindings::module>;
         }
@@ -131,7 +133,7 @@ impl drm::Driver for Driver {
 /// The pagemap: memory that C allocated, given out from one end to the other, and from the start
 /// again when nothing is in use.
 struct Memory {
-    dev: *mut bindings::device,
+    dev: *mut c_void,
     vram: *mut c_void,
     size: u64,
     next: Atomic<u64>,

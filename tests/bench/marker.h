@@ -7,9 +7,8 @@
 #ifndef _DRM_PAGEMAP_BENCH_MARKER_H_
 #define _DRM_PAGEMAP_BENCH_MARKER_H_
 
-/* The first bytes of the instruction; the mark is the last one. */
-#define MARKER_BYTES	0x0f, 0x1f, 0x84, 0x00, 0x42, 0x50, 0x44
-#define MARKER_SIZE	8
+/* The eight bytes of the instruction, the last of which is the mark. */
+#define MARKER(mark)	(0x44504200841f0ful | (unsigned long)(mark) << 56)
 
 #define MARKER_BEGIN		0x01	/* what is measured begins */
 #define MARKER_END		0x02
@@ -18,8 +17,11 @@
 #define MARKER_REPEAT		0x05	/* all since the last REPEAT was one sample */
 #define MARKER_CASE		0x06	/* samples from here on are of the next case */
 
-#define marker_string(...)	#__VA_ARGS__
-#define marker_bytes(...)	marker_string(__VA_ARGS__)
-#define marker(mark)	asm volatile(".byte " marker_bytes(MARKER_BYTES, mark) : : : "memory")
+#ifdef __KERNEL__
+static __always_inline void marker(unsigned long mark)
+{
+	asm volatile(".quad %c0" : : "i"(MARKER(mark)) : "memory");
+}
+#endif
 
 #endif

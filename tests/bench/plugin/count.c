@@ -24,7 +24,6 @@
 #include "qemu.h"
 
 EXPORTED int qemu_plugin_version = PLUGIN_INTERFACE;
-EXPORTED int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv);
 
 /* How many addresses there is room for: some times what a small kernel executes. */
 #define SLOTS	(1u << 21)
@@ -160,21 +159,20 @@ static void marked(unsigned int vcpu, void *data)
 
 static void translated(struct qemu_plugin_tb *tb, void *data)
 {
-	static const unsigned char marker[] = { MARKER_BYTES };
 	size_t count = qemu_plugin_tb_n_insns(tb);
 
 	for (size_t i = 0; i < count; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 		uint32_t slot = slot_of(qemu_plugin_insn_vaddr(insn));
 		struct counter counter = { board, slot * sizeof(uint64_t) };
-		unsigned char bytes[MARKER_SIZE];
+		uint64_t bytes;
 
 		qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD_U64, counter, 1);
-		if (qemu_plugin_insn_size(insn) == MARKER_SIZE &&
-		    qemu_plugin_insn_data(insn, bytes, MARKER_SIZE) == MARKER_SIZE &&
-		    !memcmp(bytes, marker, sizeof(marker)))
+		if (qemu_plugin_insn_size(insn) == sizeof(bytes) &&
+		    qemu_plugin_insn_data(insn, &bytes, sizeof(bytes)) == sizeof(bytes) &&
+		    bytes == MARKER(bytes >> 56))
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, marked, NO_REGISTERS,
-							       (void *)(uintptr_t)bytes[MARKER_SIZE - 1]);
+							       (void *)(uintptr_t)(bytes >> 56));
 	}
 }
 

@@ -14,6 +14,9 @@
 
 #define PLUGIN_INTERFACE	7
 
+/* The plugin's own entry, which QEMU calls. */
+EXPORTED int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv);
+
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 struct qemu_plugin_scoreboard;
