@@ -19,7 +19,8 @@ use crate::{
         RamPolicy,
         Select,
         VmaRange,
-        Waited, //
+        Waited,
+        NR_PMD_PAGES, //
     },
     policy::{
         FaultWindow,
@@ -38,6 +39,7 @@ use core::{
 use kernel::{
     page::{
         PAGE_MASK,
+        PAGE_SHIFT,
         PAGE_SIZE, //
     },
     prelude::*,
@@ -233,9 +235,11 @@ fn within_area(fault: &Fault<'_>, range: Range<usize>) -> Range<usize> {
     range.start.max(fault.vma().start())..range.end.min(fault.vma().end())
 }
 
-/// Collects the device pages in `range`, large folios whole.
+/// Collects the device pages in `range`, large folios whole. With `wanted` the page that is wanted may
+/// be among them.
 fn collect<'a>(
     fault: &'a Fault<'_>,
+    wanted: bool,
     owner: PagemapOwner,
     range: &VmaRange<'a>,
 ) -> Result<Collected<'a>> {
@@ -245,23 +249,58 @@ fn collect<'a>(
         Select::DEVICE_PRIVATE
             .and(Select::DEVICE_COHERENT)
             .and(Select::COMPOUND),
-        Some(fault),
+        wanted.then_some(fault),
         Arrays::new(range.nr_pages())?,
     )
 }
 
-/// Brings home what belongs to `zdd` in `range`.
+/// Brings home what belongs to `zdd` in `range`: what a PMD maps at a time, first where the page is
+/// that is wanted. From there on it is best effort.
 ///
 /// If nothing could be collected, somebody else is at the page: the CPU faults again if it must.
 fn migrate(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<usize>) -> Result<Home> {
-    let area = VmaRange::new(fault.vma(), range.clone())?;
-    let pages = collect(fault, owner, &area)?;
+    const CHUNK: usize = NR_PMD_PAGES * PAGE_SIZE;
+
+    let chunk = |at: usize| {
+        let start = at & !(CHUNK - 1);
+
+        start.max(range.start)..range.end.min(start.saturating_add(CHUNK))
+    };
+    let first = chunk(fault.address());
+    let mut home = migrate_chunk(fault, true, zdd, owner, first.clone())?;
+    let mut at = range.start;
+
+    while at < range.end {
+        let part = chunk(at);
+
+        at = part.end;
+        if part != first {
+            match migrate_chunk(fault, false, zdd, owner, part) {
+                Ok(more) => home.moved += more.moved,
+                Err(_) => break,
+            }
+        }
+    }
+    zdd.policy()
+        .counts()
+        .came_home(range.len() >> PAGE_SHIFT, home.moved);
+    Ok(home)
+}
+
+fn migrate_chunk(
+    fault: &Fault<'_>,
+    wanted: bool,
+    zdd: &Zdd,
+    owner: PagemapOwner,
+    part: Range<usize>,
+) -> Result<Home> {
+    let area = VmaRange::new(fault.vma(), part.clone())?;
+    let pages = collect(fault, wanted, owner, &area)?;
     let home = bring_home(pages, zdd, |index| {
         RamPolicy::Vma(area.vma(), area.start() + index * PAGE_SIZE)
     })?;
 
-    zdd.policy().counts().came_home(area.nr_pages(), home.moved);
-    zdd.touches().came_home(&range);
+    zdd.touches().came_home(&part);
     Ok(home)
 }
 
@@ -275,7 +314,7 @@ fn map_by_pages(
     moved: &mut usize,
 ) -> Result<bool> {
     let range = VmaRange::new(fault.vma(), range)?;
-    let pages = collect(fault, owner, &range)?;
+    let pages = collect(fault, true, owner, &range)?;
     let Some(index) = pages
         .steps()
         .find(|step| {
