@@ -138,6 +138,7 @@ impl DrmPagemapDevmem {
 
     /// Begins to map pages of RAM for the allocation's device, with an entry in `addrs`, absent yet,
     /// for each page of a range. [`EINVAL`]: the driver named no device.
+    #[inline(always)]
     pub fn dma_mapping<'a>(
         &'a self,
         dir: DmaDirection,

@@ -57,6 +57,7 @@ pub(crate) struct CopyArrays {
 
 impl CopyArrays {
     /// Empty entries for `npages` pages. May sleep.
+    #[inline(always)]
     pub(crate) fn new(npages: usize) -> Result<Self> {
         Ok(Self {
             entries: Lent::new(npages)?,
@@ -65,6 +66,7 @@ impl CopyArrays {
     }
 
     /// The entries of a part of the range, pages and addresses. [`EINVAL`]: there are not as many.
+    #[inline(always)]
     pub(crate) fn part(&mut self, part: Range<usize>) -> Result<(Pages<'_>, &mut [DeviceAddr])> {
         if part.end > self.npages {
             return Err(EINVAL);

@@ -32,6 +32,7 @@ pub(super) struct Home {
 /// `policy` says where in RAM the page at the given index shall go. All of them are copied or none:
 /// on an error, which is [`ENOMEM`], [`EFAULT`] (a page can't be mapped for the device) or what the
 /// driver's copy says, all stay where they are. May sleep.
+#[inline(always)]
 pub(super) fn bring_home<'a>(
     mut pages: Collected<'_>,
     zdd: &Zdd,

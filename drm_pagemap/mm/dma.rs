@@ -156,6 +156,7 @@ impl<'a> DmaMapping<'a> {
     ///
     /// `dev` must be a valid device, able to do DMA, for as long as the value exists. No entry of
     /// `addrs` may be present.
+    #[inline(always)]
     pub unsafe fn new(
         dev: NonNull<bindings::device>,
         dir: DmaDirection,

@@ -133,6 +133,7 @@ impl<'a> Collected<'a> {
     /// range's area must be under the mmap lock, or under the vma lock in a fault. May sleep.
     /// `arrays` must be for as many pages as the range has, else [`EINVAL`], as for areas that
     /// can't migrate.
+    #[inline(always)]
     pub fn from_vma(
         range: &VmaRange<'a>,
         owner: PagemapOwner,
@@ -148,7 +149,7 @@ impl<'a> Collected<'a> {
     /// [holes](Select::SYSTEM) filled, and for the whole range otherwise.
     ///
     /// Of a hole that is larger than a PMD maps, the core would collect the first part only.
-    #[inline]
+    #[inline(always)]
     pub fn from_vma_as(
         range: &VmaRange<'a>,
         owner: PagemapOwner,

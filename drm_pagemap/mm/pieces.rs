@@ -118,7 +118,7 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// The pieces of `range`: parts that one PMD maps, or one piece, as `by_pmd` says.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(
         range: &VmaRange<'_>,
         owner: PagemapOwner,
