@@ -10,35 +10,94 @@ use crate::{
 };
 use core::{
     pin::Pin,
-    ptr, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Full,
+        Relaxed, //
+    },
+    time::{
+        msecs_to_jiffies,
+        Jiffies, //
+    },
+    types::Opaque, //
+};
 
-/// A work item that helps once, if its turn comes in time.
+/// For how long nothing need be done until whoever waits does it, in milliseconds.
+const PATIENCE_MS: u32 = 50;
+
+/// Who works, and whether all of them are done.
+#[pin_data]
+struct Crew<'a> {
+    help: &'a (dyn Fn() + Sync),
+    /// Hands that have not returned yet.
+    busy: Atomic<usize>,
+    #[pin]
+    done: Opaque<bindings::completion>,
+}
+
+impl<'a> Crew<'a> {
+    fn new(hands: usize, help: &'a (dyn Fn() + Sync)) -> Result<Pin<KBox<Self>>> {
+        KBox::pin_init(
+            pin_init!(Self {
+                help,
+                busy: Atomic::new(hands),
+                done <- Opaque::ffi_init(|done| {
+                    // SAFETY: Memory for a completion.
+                    unsafe { bindings::drm_pagemap_helper_init_completion(done) }
+                }),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn work(&self) {
+        (self.help)();
+        if self.busy.fetch_sub(1, Full) == 1 {
+            // SAFETY: Initialized; it exists until all hands are dropped, which is after this.
+            unsafe { bindings::complete_all(self.done.get()) };
+        }
+    }
+
+    /// Waits until all have returned, `timeout` jiffies at most. Returns whether they have.
+    fn wait(&self, timeout: Jiffies) -> bool {
+        // SAFETY: Initialized.
+        unsafe { bindings::wait_for_completion_timeout(self.done.get(), timeout) != 0 }
+    }
+}
+
+/// A work item that works once, if its turn comes in time.
 ///
 /// # Invariants
 ///
-/// `help` can be called until the item is dropped, which waits for its end.
+/// `crew` exists until the item is dropped, which waits for the end of its work.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 struct Hand<'a> {
     #[pin]
     work: Work,
-    help: &'a (dyn Fn() + Sync),
+    crew: &'a Crew<'a>,
 }
 
 impl<'a> Hand<'a> {
-    fn new(help: &'a (dyn Fn() + Sync)) -> Result<Pin<KBox<Self>>> {
+    fn new(crew: &'a Crew<'a>, cpu: c_int) -> Result<Pin<KBox<Self>>> {
         let hand = KBox::pin_init(
             pin_init!(Self {
                 work <- Work::new(run),
-                help,
+                crew,
             }),
             GFP_KERNEL,
         )?;
 
-        // SAFETY: Dropping the item, before which it stays where it is, ends its use.
-        unsafe { hand.work.enqueue_on(bindings::system_dfl_wq) };
+        // SAFETY: The queue exists as long as code of this module can be called. Dropping the item,
+        // before which it stays where it is, ends its use.
+        unsafe { hand.work.enqueue_on(cpu, raw_queue()) };
         Ok(hand)
     }
 }
@@ -55,33 +114,113 @@ impl PinnedDrop for Hand<'_> {
 /// `work` must be the first field of a [`Hand`].
 unsafe extern "C" fn run(work: *mut bindings::work_struct) {
     // SAFETY: Promised by the caller; by the type invariant of `Hand` it exists until this returns.
-    let help = unsafe { *ptr::addr_of!((*work.cast::<Hand<'_>>()).help) };
+    let crew = unsafe { *ptr::addr_of!((*work.cast::<Hand<'_>>()).crew) };
 
-    help();
+    crew.work();
 }
 
-/// Calls `own` here, and `help` in up to `hands` other tasks at the same time; returns when all of
-/// them have returned.
+/// Has `help` called in other tasks at the same time, on each processor that this one may use, `most`
+/// of them, and waits for them for as long as `progress` says another number from time to time; then
+/// calls `own`, here. Returns when all have returned.
 ///
-/// Best effort: those for which there is no memory, and that have not begun when `own` returns, are
+/// Best effort: tasks for which there is no memory, or that have not begun when `own` returns, are
 /// not called. So `own` must do whatever is left to do, and nothing of it may wait for `help` to
 /// begin. May sleep.
-pub(crate) fn work_together(hands: usize, help: &(dyn Fn() + Sync), own: impl FnOnce()) {
-    let mut crew = KVec::new();
+///
+/// Who works in a task of the kernel's own has no user memory mapped, and this one gives its
+/// processor away: so page tables of the process can be changed without telling any processor of
+/// each page, which is much of what a migration costs.
+pub(crate) fn work_together(
+    most: usize,
+    help: &(dyn Fn() + Sync),
+    progress: impl Fn() -> usize,
+    own: impl FnOnce(),
+) {
+    let hands = processors().take(most).count();
 
-    for _ in 0..hands {
-        let Ok(hand) = Hand::new(help) else {
-            break;
-        };
-        if crew.push(hand, GFP_KERNEL).is_err() {
-            break;
+    if let Ok(crew) = Crew::new(hands, help) {
+        let all = begin(&crew, hands);
+        let patience = msecs_to_jiffies(PATIENCE_MS);
+        let mut seen = progress();
+
+        // With too few of them the last one doesn't tell.
+        while all.len() == hands && !crew.wait(patience) {
+            let now = progress();
+
+            if now == seen {
+                break;
+            }
+            seen = now;
         }
+        own();
+        // Before `crew`.
+        drop(all);
+    } else {
+        own();
     }
-    own();
 }
 
-/// How many other processors there are to help.
-pub(crate) fn other_processors() -> usize {
-    // SAFETY: Reads a number.
-    (unsafe { bindings::drm_pagemap_helper_num_online_cpus() } as usize).saturating_sub(1)
+/// Sets to work as many as there is memory for.
+fn begin<'a>(crew: &'a Crew<'a>, hands: usize) -> KVec<Pin<KBox<Hand<'a>>>> {
+    let mut all = KVec::new();
+
+    if all.reserve(hands, GFP_KERNEL).is_err() {
+        return all;
+    }
+    for cpu in processors().take(hands) {
+        match Hand::new(crew, cpu) {
+            // There is room.
+            Ok(hand) => drop(all.push_within_capacity(hand)),
+            Err(_) => break,
+        }
+    }
+    all
+}
+
+/// The processors that are there, and this task may use.
+fn processors() -> impl Iterator<Item = c_int> {
+    let mut last = -1;
+
+    core::iter::from_fn(move || {
+        // SAFETY: No requirements; -1 is before the first one.
+        last = unsafe { bindings::drm_pagemap_helper_next_cpu(last) };
+        (last >= 0).then_some(last)
+    })
+}
+
+/// Address of the work queue, 0 before the module is initialized.
+static QUEUE: Atomic<usize> = Atomic::new(0);
+
+fn raw_queue() -> *mut bindings::workqueue_struct {
+    ptr::with_exposed_provenance_mut(QUEUE.load(Relaxed))
+}
+
+/// What keeps the work queue; there is one, in the module.
+pub(crate) struct Owner(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A work queue may be used and destroyed by any thread.
+unsafe impl Send for Owner {}
+// SAFETY: As above.
+unsafe impl Sync for Owner {}
+
+impl Owner {
+    /// Makes the queue. May sleep.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: The name is a static string.
+        let queue = unsafe {
+            bindings::drm_pagemap_helper_alloc_crew_queue(c"drm_pagemap_crew".as_char_ptr())
+        };
+        let queue = NonNull::new(queue).ok_or(ENOMEM)?;
+
+        QUEUE.store(queue.as_ptr() as usize, Relaxed);
+        Ok(Self(queue))
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // SAFETY: Nobody uses it any more: all callers of this module's symbols are gone.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+        QUEUE.store(0, Relaxed);
+    }
 }

@@ -106,15 +106,17 @@ pub use crate::{
 
 use kernel::prelude::*;
 
-/// The module: nothing but the queue on which releases run, and buffers that are kept.
+/// The module: nothing but the queues on which releases run, and large migrations.
 struct DrmPagemapModule {
     _queue: queue::Owner,
+    _crew: crew::Owner,
 }
 
 impl kernel::Module for DrmPagemapModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         Ok(Self {
             _queue: queue::Owner::new()?,
+            _crew: crew::Owner::new()?,
         })
     }
 }

@@ -46,9 +46,16 @@ void drm_pagemap_helper_folio_lock(struct folio *folio)
 	folio_lock(folio);
 }
 
-unsigned int drm_pagemap_helper_num_online_cpus(void)
+/* The next one after @cpu that is there, and that this task may use; -1: none. */
+int drm_pagemap_helper_next_cpu(int cpu)
 {
-	return num_online_cpus();
+	cpu = cpumask_next_and(cpu, current->cpus_ptr, cpu_online_mask);
+	return cpu < nr_cpu_ids ? cpu : -1;
+}
+
+struct workqueue_struct *drm_pagemap_helper_alloc_crew_queue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_PERCPU | WQ_CPU_INTENSIVE, 0, name);
 }
 
 bool drm_pagemap_helper_fatal_signal_pending(void)

@@ -23,7 +23,8 @@ unsigned long drm_pagemap_helper_page_to_pfn(const struct page *page);
 bool drm_pagemap_helper_folio_trylock(struct folio *folio);
 void drm_pagemap_helper_folio_lock(struct folio *folio);
 void drm_pagemap_helper_folio_put(struct folio *folio);
-unsigned int drm_pagemap_helper_num_online_cpus(void);
+int drm_pagemap_helper_next_cpu(int cpu);
+struct workqueue_struct *drm_pagemap_helper_alloc_crew_queue(const char *name);
 bool drm_pagemap_helper_fatal_signal_pending(void);
 int drm_pagemap_helper_folio_ref_count(const struct folio *folio);
 struct folio *drm_pagemap_helper_locked_ram_folio(gfp_t gfp, unsigned int order,

@@ -100,22 +100,18 @@ impl Work {
     pub(crate) unsafe fn enqueue(&self) {
         // SAFETY: The queue exists as long as code of this module can be called; the rest is
         // promised by the caller.
-        unsafe { self.enqueue_on(raw()) };
+        unsafe { self.enqueue_on(bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32, raw()) };
     }
 
-    /// As [`enqueue`](Self::enqueue), on another queue.
+    /// As [`enqueue`](Self::enqueue), on another queue, for the processor `cpu`.
     ///
     /// # Safety
     ///
     /// As there; `queue` must exist until `func` has been called.
-    pub(crate) unsafe fn enqueue_on(&self, queue: *mut bindings::workqueue_struct) {
+    pub(crate) unsafe fn enqueue_on(&self, cpu: c_int, queue: *mut bindings::workqueue_struct) {
         // SAFETY: The item is initialized, and lives as long as needed by the caller's promise.
         let queued = unsafe {
-            bindings::queue_work_on(
-                bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
-                queue,
-                self.0.get(),
-            )
+            bindings::queue_work_on(cpu, queue, self.0.get()) //
         };
         debug_assert!(queued);
     }

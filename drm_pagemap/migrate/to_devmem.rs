@@ -195,13 +195,7 @@ impl Job<'_> {
 
     fn run(&self, vma: &VmaRef, moved: &mut usize) -> Result<Outcome> {
         let nr_chunks = self.nr_chunks();
-        let hands = if nr_chunks < SHARED_CHUNKS {
-            0
-        } else {
-            crew::other_processors().min(nr_chunks - 1)
-        };
-
-        if hands == 0 {
+        if nr_chunks < SHARED_CHUNKS {
             self.work(vma, nr_chunks);
         } else {
             // The lock is taken once more, as each task that looks at areas must have it. This does
@@ -214,7 +208,9 @@ impl Job<'_> {
                 }
             };
 
-            crew::work_together(hands, &help, || self.work(vma, nr_chunks));
+            let progress = || self.next.load(Relaxed);
+
+            crew::work_together(nr_chunks, &help, progress, || self.work(vma, nr_chunks));
         }
         self.zdd.devmem().put_fence();
         self.outcome(moved)
