@@ -33,6 +33,8 @@ mod to_devmem;
 
 mod copies;
 
+mod chunks;
+
 mod fault;
 
 mod window;
