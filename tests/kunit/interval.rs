@@ -9,7 +9,6 @@ use crate::{
         check_eq,
         check_err,
         suite,
-        Failure,
         Outcome,
         Test, //
     },
@@ -206,17 +205,20 @@ fn no_change_while_committing(test: &mut Test, gpu: &Gpu) -> Outcome {
     let interval = watch(test.mm(), memory.range(), gpu.pagemap().owner())?;
     let started = Arc::new(Atomic::<usize>::new(0), GFP_KERNEL)?;
     let unmapped = Arc::new(Atomic::<usize>::new(0), GFP_KERNEL)?;
-    let seq = interval.read_begin();
-    let mut thread = None;
-
-    let quiet = seq.commit(|_| {
-        let (started_by, unmapped_by) = (started.clone(), unmapped.clone());
-        thread = Some(Thread::start(move |_: &MmWithUser| {
-            started_by.store(1, Relaxed);
-            memory.part(3..4).unmap()?;
-            unmapped_by.store(1, Relaxed);
-            Ok(())
-        }));
+    let committing = Arc::new(Atomic::<usize>::new(0), GFP_KERNEL)?;
+    let (go, started_by, unmapped_by) = (committing.clone(), started.clone(), unmapped.clone());
+    // Before the lock is taken: under it, memory can't be allocated.
+    let thread = Thread::start(move |_: &MmWithUser| {
+        while go.load(Relaxed) == 0 {
+            fsleep(Delta::from_millis(1));
+        }
+        started_by.store(1, Relaxed);
+        memory.part(3..4).unmap()?;
+        unmapped_by.store(1, Relaxed);
+        Ok(())
+    })?;
+    let quiet = interval.read_begin().commit(|_| {
+        committing.store(1, Relaxed);
         while started.load(Relaxed) == 0 {
             fsleep(Delta::from_millis(1));
         }
@@ -224,10 +226,8 @@ fn no_change_while_committing(test: &mut Test, gpu: &Gpu) -> Outcome {
         interval.ops().told.load(Relaxed) == 0 && unmapped.load(Relaxed) == 0
     });
 
-    match thread {
-        Some(thread) => thread?.join()?,
-        None => return Err(Failure::new(fmt!("nothing was committed"))),
-    }
+    committing.store(1, Relaxed);
+    thread.join()?;
     check_eq!(quiet, Some(true));
     check_eq!(unmapped.load(Relaxed), 1);
     check!(interval.ops().told.load(Relaxed) > 0);

@@ -18,6 +18,7 @@ use core::{
     ops::Range,
     ptr::NonNull, //
 };
+use drm_pagemap::mm::Pfn;
 use kernel::{
     bindings,
     error::to_result,
@@ -175,15 +176,49 @@ impl UserMemory {
         Ok(())
     }
 
-    /// As [`fill`](Self::fill), such that pages that are neighbours here are not likely to be so in
-    /// RAM: each is mapped for DMA by itself.
+    /// As [`fill`](Self::fill), of the pages that are `wanted`, such that no neighbours here are
+    /// neighbours in RAM: each is mapped for DMA by itself. The number of pages must be a power of
+    /// two.
     pub(crate) fn fill_apart(&self, seed: u64, wanted: impl Fn(usize) -> bool) -> Outcome {
-        for odd in [0, 1] {
-            for i in (0..self.nr_pages()).filter(|i| i % 2 == odd && wanted(*i)) {
+        let nr = self.nr_pages();
+        let mut spacers = KVec::new();
+
+        // What the core gives first depends on what was freed last.
+        for step in (3..64).step_by(2) {
+            for i in (0..nr).map(|i| i * step % nr).filter(|i| wanted(*i)) {
                 self.part(i..i + 1).fill(seed)?;
             }
+            if self.is_apart(&wanted)? {
+                return Ok(());
+            }
+            self.unmap()?;
+            spacers.push(Self::filled(1, 0)?, GFP_KERNEL)?;
+            self.map_again()?;
         }
-        Ok(())
+        Err(Failure::skip(fmt!("neighbours stay neighbours")))
+    }
+
+    fn is_apart(&self, wanted: impl Fn(usize) -> bool) -> Result<bool> {
+        let pfn = |i: usize| {
+            let mut page = core::ptr::null_mut();
+
+            // SAFETY: The test has an address space attached; the reference is put again.
+            unsafe {
+                to_result(ffi::drm_pagemap_kunit_get_user_page(
+                    self.addr(i),
+                    &mut page,
+                ))?;
+                ffi::drm_pagemap_kunit_put_page(page);
+            }
+            Ok::<_, Error>(Pfn::from_page(page).as_usize())
+        };
+
+        for i in (1..self.nr_pages()).filter(|i| wanted(*i) && wanted(*i - 1)) {
+            if pfn(i)?.abs_diff(pfn(i - 1)?) == 1 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads every page, and compares it with the pattern of `seed`.
