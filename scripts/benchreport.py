@@ -27,6 +27,8 @@ KINDS = {"4k": "4 KiB", "thp": "THP", "mixed": "mixed"}
 # Ours divided by C's, at most: instructions of the whole path, and of the layer's own share.
 PATH_TARGETS = {"migrate": 1.0, "fault": 1.0, "evict": 1.0, "peer": 1.0, "resident": 0.1, "half": 0.55,
                 "untouched": 0.5, "sparse": 0.1, "sequential": 1.1}
+# The kinds that such a target is about, where it is not about all.
+TARGET_KINDS = {"sparse": ("4k", "mixed")}
 LAYER_TARGETS = {"migrate": 0.5, "fault": 0.5, "evict": 0.5, "peer": 0.5}
 # Ours divided by C's, at least, in bytes a second, by processors: of a populate of this size and more.
 SPEED_TARGETS = {2: 1.7, 1: 1.0}
@@ -63,6 +65,13 @@ def _target(value, target, at_least=False):
     return [f"{'>=' if at_least else '<='} {target:.2f}", "yes" if good else "NO"]
 
 
+def _path_target(row):
+    """Of the whole path, or None."""
+    if row["kind"] in TARGET_KINDS.get(row["op"], KINDS):
+        return PATH_TARGETS.get(row["op"])
+    return None
+
+
 def _case(row):
     return [OPS[row["op"]], KINDS[row["kind"]], size_name(row["size"])]
 
@@ -73,7 +82,7 @@ def _path_table(rows):
         pages = row["size"] / PAGE
         paths = [f"{row[provider]['path'] / pages:.1f}" for provider in PROVIDERS]
         layers = [f"{row[provider]['buckets'][breakdown.LAYER] / pages:.1f}" for provider in PROVIDERS]
-        lines.append([*_case(row), *paths, f"{row['path_ratio']:.3f}", *_target(row["path_ratio"], PATH_TARGETS.get(row["op"])),
+        lines.append([*_case(row), *paths, f"{row['path_ratio']:.3f}", *_target(row["path_ratio"], _path_target(row)),
                       *layers, f"{row['layer_ratio']:.3f}", *_target(row["layer_ratio"], LAYER_TARGETS.get(row["op"]))])
     return lines
 
@@ -195,7 +204,7 @@ def chart(result, path):
     axes[0].set_title(f"{size_name(shown)} of 4 KiB pages: C left, Rust right")
     axes[0].legend(ncols=2, fontsize="small")
 
-    groups = [row for row in rows if row["op"] in PATH_TARGETS]
+    groups = [row for row in rows if _path_target(row) is not None]
     series = sorted({(row["size"], row["kind"]) for row in groups})
     names = [op for op in PATH_TARGETS if any(row["op"] == op for row in groups)]
     for number, (size, kind) in enumerate(series):
