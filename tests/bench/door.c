@@ -20,11 +20,11 @@ void bench_door_copy(struct device *dev, void *vram, u64 offset, u64 addr, u64 l
 	void *ram = mode == 2 ? NULL : phys_to_virt(dma_to_phys(dev, addr));
 
 	if (mode == 0)
-		memcpy(vram + offset, ram, len);
+		copy_pages(vram + offset, ram, len);
 	else if (mode == 1)
-		memcpy(ram, vram + offset, len);
+		copy_pages(ram, vram + offset, len);
 	else
-		memset(vram + offset, 0, len);
+		zero_pages(vram + offset, len);
 	atomic64_add(len, mode == 2 ? &tally.cleared : &tally.copied);
 	callback_end(begin);
 }

@@ -19,12 +19,20 @@
 #include <drm/drm_pagemap_util.h>
 
 #include "bench.h"
+#include "engine.h"
 #include "marker.h"
 
 #define BENCH_GPUS	2
 
-/* A GPU whose memory is a buffer in RAM. All of them reach each other's memory. */
+/* Copies are for the copy engine of the emulated GPU; else the CPU makes them. */
+extern bool use_engine;
+
+/*
+ * A GPU, with a part of VRAM. All of them reach each other's. With the copy engine they
+ * are two parts of one device, else two devices.
+ */
 struct gpu {
+	struct device *dev;
 	struct faux_device *faux;
 	struct drm_device *drm;
 	struct dev_pagemap pgmap;
@@ -32,9 +40,9 @@ struct gpu {
 	struct drm_pagemap_peer peer;
 	bool has_owner, has_dpagemap;
 	struct completion destroyed;
-	u8 *vram;
+	/* Where its VRAM is in all of it. */
+	u64 vram;
 	unsigned long nr_pages;
-	u64 bus_base;
 	spinlock_t lock;
 	unsigned long *used;
 };
@@ -76,6 +84,25 @@ static inline long free_ram(void)
 {
 	return global_zone_page_state(NR_FREE_PAGES);
 }
+
+/* Copies in the making, the last of which may grow yet. */
+struct copies {
+	struct device *dev;
+	enum engine_op op;
+	u64 src, dst, len;
+	int ret;
+};
+
+/* Of whole pages. */
+void copy_pages(void *dst, const void *src, u64 len);
+void zero_pages(void *dst, u64 len);
+
+int vram_init(size_t size);
+void vram_fini(void);
+
+void copies_begin(struct copies *copies, struct device *dev);
+void copies_add(struct copies *copies, enum engine_op op, u64 src, u64 dst, u64 len);
+int copies_end(struct copies *copies);
 
 int gpu_init(struct gpu *gpu, unsigned int index, size_t vram);
 void gpu_fini(struct gpu *gpu);

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * The GPUs, their memory, and what drm_pagemap calls. The copies are real ones.
+ * The GPUs, their memory, and what drm_pagemap calls.
  */
 
 #include <linux/bitmap.h>
-#include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
 #include <linux/huge_mm.h>
 #include <linux/ioport.h>
 #include <linux/module.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/vmalloc.h>
 
 #include <drm/drm_drv.h>
 
 #include "driver.h"
 
 static DRM_PAGEMAP_OWNER_LIST_DEFINE(owners);
+
+/* What VRAM's offset 0 is at for the others, where no RAM is. */
+#define VRAM_BUS	(1ull << 40)
 
 static LIST_HEAD(allocs);
 static DEFINE_SPINLOCK(allocs_lock);
@@ -45,62 +46,52 @@ static struct gpu *gpu_of(struct page *page)
 	return container_of(page_pgmap(page), struct gpu, pgmap);
 }
 
-static u8 *vram_of(struct page *page)
+static u64 vram_of(struct page *page)
 {
 	struct gpu *gpu = gpu_of(page);
 
-	return gpu->vram + ((page_to_pfn(page) - first_pfn(gpu)) << PAGE_SHIFT);
+	return gpu->vram + ((u64)(page_to_pfn(page) - first_pfn(gpu)) << PAGE_SHIFT);
 }
 
-static struct gpu *gpus_by_bus[BENCH_GPUS];
-
-/* What is at an address that the provider gave; NULL if nothing is. */
-static u8 *at_address(struct page *page, const struct drm_pagemap_addr *addr)
-{
-	struct gpu *gpu;
-
-	if (!addr->addr)
-		return NULL;
-	if (addr->proto == DRM_INTERCONNECT_SYSTEM)
-		return phys_to_virt(dma_to_phys(&gpu_of(page)->faux->dev, addr->addr));
-	gpu = gpus_by_bus[(addr->addr >> 40) - 1];
-	return gpu->vram + (addr->addr - gpu->bus_base);
-}
-
+/* @addr is what the provider made of the other page, if there is one. */
 static int copy(struct page **pages, struct drm_pagemap_addr *addr, unsigned long npages, bool in)
 {
-	u64 begin = callback_begin(), copied = 0, cleared = 0;
+	u64 begin = callback_begin();
+	struct copies copies = {};
+	bool begun = false;
 	unsigned long nr;
+	int ret = 0;
 
 	if (in)
 		WRITE_ONCE(tally.free_least, min(READ_ONCE(tally.free_least), free_ram()));
 	for (unsigned long i = 0; i < npages; i += nr) {
-		u8 *other, *vram;
+		u64 other = addr[i].addr, vram;
+		enum engine_op op;
 
 		nr = 1ul << addr[i].order;
-		if (!pages[i])
+		if (!pages[i] || (!other && !in))
 			continue;
-		other = at_address(pages[i], &addr[i]);
+		if (!begun)
+			copies_begin(&copies, gpu_of(pages[i])->dev);
+		begun = true;
 		vram = vram_of(pages[i]);
-		if (other && in) {
-			memcpy(vram, other, nr << PAGE_SHIFT);
-		} else if (other) {
-			memcpy(other, vram, nr << PAGE_SHIFT);
-		} else if (in) {
+		if (!other) {
 			/* Memory that nobody has touched yet. */
 			nr = PageTail(pages[i]) ? 1 : compound_nr(pages[i]);
-			memset(vram, 0, nr << PAGE_SHIFT);
-			cleared += nr << PAGE_SHIFT;
-			continue;
-		} else {
+			copies_add(&copies, ENGINE_CLEAR, 0, vram, nr << PAGE_SHIFT);
 			continue;
 		}
-		copied += nr << PAGE_SHIFT;
+		op = in ? ENGINE_TO_VRAM : ENGINE_FROM_VRAM;
+		if (addr[i].proto == DRM_INTERCONNECT_DRIVER) {
+			op = ENGINE_VRAM;
+			other -= VRAM_BUS;
+		}
+		copies_add(&copies, op, in ? other : vram, in ? vram : other, nr << PAGE_SHIFT);
 	}
-	atomic64_add(copied, &tally.copied);
-	atomic64_add(cleared, &tally.cleared);
+	if (begun)
+		ret = copies_end(&copies);
 	callback_end(begin);
-	return 0;
+	return ret;
 }
 
 static int copy_in(struct page **pages, struct drm_pagemap_addr *addr, unsigned long npages,
@@ -122,10 +113,7 @@ static struct drm_pagemap_addr vram_map(struct drm_pagemap *dpagemap, struct dev
 					struct page *page, unsigned int order,
 					enum dma_data_direction dir)
 {
-	struct gpu *gpu = container_of(dpagemap, struct gpu, dpagemap);
-	u64 offset = (u64)(page_to_pfn(page) - first_pfn(gpu)) << PAGE_SHIFT;
-
-	return drm_pagemap_addr_encode(gpu->bus_base + offset, DRM_INTERCONNECT_DRIVER, order, dir);
+	return drm_pagemap_addr_encode(VRAM_BUS + vram_of(page), DRM_INTERCONNECT_DRIVER, order, dir);
 }
 
 static void vram_unmap(struct drm_pagemap *dpagemap, struct device *dev,
@@ -230,7 +218,7 @@ struct alloc *alloc_new(struct gpu *gpu, size_t size)
 		kfree(alloc);
 		return ERR_PTR(-ENOSPC);
 	}
-	drm_pagemap_devmem_init(&alloc->base, &gpu->faux->dev, current->mm, &devmem_ops,
+	drm_pagemap_devmem_init(&alloc->base, gpu->dev, current->mm, &devmem_ops,
 				&gpu->dpagemap, size, NULL);
 	spin_lock_irq(&allocs_lock);
 	alloc->id = ++next_id;
@@ -241,35 +229,51 @@ struct alloc *alloc_new(struct gpu *gpu, size_t size)
 
 /* --- GPUs ------------------------------------------------------------------ */
 
+static int device_init(struct gpu *gpu, unsigned int index)
+{
+	char name[32];
+	int ret;
+
+	/* Not before there is VRAM, so the engine's device is there. */
+	if (use_engine) {
+		gpu->dev = engine_device();
+	} else {
+		snprintf(name, sizeof(name), "drm_pagemap_bench.%u", index);
+		gpu->faux = faux_device_create(name, NULL, NULL);
+		if (!gpu->faux)
+			return -ENODEV;
+		gpu->dev = &gpu->faux->dev;
+		ret = dma_coerce_mask_and_coherent(gpu->dev, DMA_BIT_MASK(64));
+		if (ret)
+			return ret;
+	}
+	if (use_engine && index) {
+		gpu->drm = (gpu - index)->drm;
+		drm_dev_get(gpu->drm);
+		return 0;
+	}
+	gpu->drm = drm_dev_alloc(&bench_drm_driver, gpu->dev);
+	if (IS_ERR(gpu->drm))
+		return PTR_ERR(gpu->drm);
+	return drm_dev_register(gpu->drm, 0);
+}
+
+/* In an array of GPUs, that of @index; the ones before it are there. */
 int gpu_init(struct gpu *gpu, unsigned int index, size_t vram)
 {
 	struct resource *res;
-	char name[32];
 	void *mapped;
 	int ret;
 
 	gpu->nr_pages = vram >> PAGE_SHIFT;
-	gpu->bus_base = (u64)(index + 1) << 40;
+	gpu->vram = (u64)index * vram;
 	spin_lock_init(&gpu->lock);
 	init_completion(&gpu->destroyed);
-	gpus_by_bus[index] = gpu;
 
 	gpu->used = bitmap_zalloc(gpu->nr_pages, GFP_KERNEL);
-	gpu->vram = vmalloc_huge(vram, GFP_KERNEL);
-	if (!gpu->used || !gpu->vram)
+	if (!gpu->used)
 		return -ENOMEM;
-
-	snprintf(name, sizeof(name), "drm_pagemap_bench.%u", index);
-	gpu->faux = faux_device_create(name, NULL, NULL);
-	if (!gpu->faux)
-		return -ENODEV;
-	ret = dma_coerce_mask_and_coherent(&gpu->faux->dev, DMA_BIT_MASK(64));
-	if (ret)
-		return ret;
-	gpu->drm = drm_dev_alloc(&bench_drm_driver, &gpu->faux->dev);
-	if (IS_ERR(gpu->drm))
-		return PTR_ERR(gpu->drm);
-	ret = drm_dev_register(gpu->drm, 0);
+	ret = device_init(gpu, index);
 	if (ret)
 		return ret;
 	ret = drm_pagemap_acquire_owner(&gpu->peer, &owners, interconnected);
@@ -310,12 +314,12 @@ void gpu_fini(struct gpu *gpu)
 	if (gpu->has_owner)
 		drm_pagemap_release_owner(&gpu->peer);
 	if (!IS_ERR_OR_NULL(gpu->drm)) {
-		drm_dev_unplug(gpu->drm);
+		if (!use_engine || !gpu->vram)
+			drm_dev_unplug(gpu->drm);
 		drm_dev_put(gpu->drm);
 	}
 	if (gpu->faux)
 		faux_device_destroy(gpu->faux);
-	vfree(gpu->vram);
 	bitmap_free(gpu->used);
 	memset(gpu, 0, sizeof(*gpu));
 }

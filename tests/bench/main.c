@@ -25,6 +25,10 @@
 static unsigned int vram_mb = 128;
 module_param(vram_mb, uint, 0444);
 
+/* Whether copies are made by the copy engine of the emulated GPU, as wall clock times want it. */
+bool use_engine;
+module_param_named(engine, use_engine, bool, 0444);
+
 struct tally tally;
 
 static struct gpu gpus[BENCH_GPUS];
@@ -60,6 +64,9 @@ static void *door_vram, *door;
 
 static int door_open(size_t vram)
 {
+	/* Its copies are the CPU's, which is no match for what is timed with the engine. */
+	if (use_engine)
+		return 0;
 	door_vram = vmalloc_huge(vram, GFP_KERNEL);
 	if (!door_vram)
 		return -ENOMEM;
@@ -73,16 +80,21 @@ static int door_open(size_t vram)
 
 static void door_close(void)
 {
+	if (use_engine)
+		return;
 	bench_door_free(door);
 	vfree(door_vram);
 }
 
 static int door_migrate(struct bench_op *op)
 {
-	void *devmem = bench_door_alloc(door, op->end - op->start);
 	struct mm_struct *mm = current->mm;
+	void *devmem;
 	u64 begin;
 
+	if (use_engine)
+		return -ENODEV;
+	devmem = bench_door_alloc(door, op->end - op->start);
 	if (!devmem)
 		return -ENOMEM;
 	op->tries = 1;
@@ -246,21 +258,22 @@ static void fini_gpus(unsigned int count)
 /* There are GPUs only while it is open: a pagemap holds a reference on this module. */
 static int bench_open(struct inode *inode, struct file *file)
 {
+	size_t vram = (size_t)vram_mb << 20;
+	unsigned int count = 0;
 	int ret;
 
 	if (test_and_set_bit(0, &is_open))
 		return -EBUSY;
-	for (unsigned int i = 0; i < BENCH_GPUS; i++) {
-		ret = gpu_init(&gpus[i], i, (size_t)vram_mb << 20);
-		if (ret) {
-			fini_gpus(i + 1);
-			clear_bit(0, &is_open);
-			return ret;
-		}
+	ret = vram_init(BENCH_GPUS * vram);
+	while (!ret && count < BENCH_GPUS) {
+		ret = gpu_init(&gpus[count], count, vram);
+		count++;
 	}
-	ret = door_open((size_t)vram_mb << 20);
+	if (!ret)
+		ret = door_open(vram);
 	if (ret) {
-		fini_gpus(BENCH_GPUS);
+		fini_gpus(count);
+		vram_fini();
 		clear_bit(0, &is_open);
 	}
 	return ret;
@@ -270,6 +283,7 @@ static int bench_release(struct inode *inode, struct file *file)
 {
 	door_close();
 	fini_gpus(BENCH_GPUS);
+	vram_fini();
 	clear_bit(0, &is_open);
 	return 0;
 }
@@ -289,12 +303,21 @@ static struct miscdevice bench_misc = {
 
 static int __init bench_init(void)
 {
-	return misc_register(&bench_misc);
+	int ret = use_engine ? engine_register() : 0;
+
+	if (ret)
+		return ret;
+	ret = misc_register(&bench_misc);
+	if (ret && use_engine)
+		engine_unregister();
+	return ret;
 }
 
 static void __exit bench_exit(void)
 {
 	misc_deregister(&bench_misc);
+	if (use_engine)
+		engine_unregister();
 }
 
 module_init(bench_init);
