@@ -133,7 +133,8 @@ def _markdown(lines):
 TITLES = (
     ("Instructions per 4 KiB page", "Without the driver's callbacks, which copy; and what the layer itself takes of that."),
     ("What the paths are made of", "The same instructions, by the functions that they are in."),
-    ("Wall clock", "MB/s, with the copies: medians, and the quartiles around them. The driver copies with the CPU."),
+    ("Wall clock", "MB/s: medians, and the quartiles around them. All copies are made by the copy engine of the emulated GPU,"
+     " which the driver waits for by interrupt. Peers are two halves of one device's VRAM, between which it copies."),
     ("Memory held during a populate", "What is less of free RAM in a copy than before, at the most."),
 )
 
