@@ -4,9 +4,9 @@
  * and prints what each took: for each case a line of JSON. Each repeat has fresh
  * memory with a pattern in it, which must be there at the end.
  *
- *   bench [--ops migrate,fault,...] SIZE/KIND[+KIND...]:REPEATS ...
+ *   bench [--ops migrate,fault,...] SIZE/KIND[+KIND...][/OP[,OP...]]:REPEATS ...
  *
- * e.g. 2M/4k+thp:10. Of a size that a kind or an operation can't have, there is no case.
+ * e.g. 2M/4k+thp:10, or 1G/4k/migrate,fault:1 for these operations alone, of those of --ops. Of a size that a kind or an operation can't have, there is no case.
  */
 
 #include <err.h>
@@ -313,11 +313,11 @@ static bool listed(const char *list, const char *name)
 	return false;
 }
 
-/* SIZE/KINDS:REPEATS */
+/* SIZE/KINDS[/OPS]:REPEATS */
 static void cases(char *text, const char *ops)
 {
-	const char *whole = strdup(text), *kinds;
-	char *end;
+	const char *whole = strdup(text), *only = ops;
+	char *kinds, *end;
 	size_t size = strtoul(text, &end, 10);
 	unsigned long repeats;
 
@@ -326,15 +326,20 @@ static void cases(char *text, const char *ops)
 	end = strchr(text, ':');
 	repeats = end ? strtoul(end + 1, NULL, 10) : 0;
 	if (!size || size % PAGE || !kinds || !repeats || repeats > MAX_REPEATS)
-		errx(2, "'%s' is not SIZE/KINDS:REPEATS, with up to %u repeats", whole, MAX_REPEATS);
+		errx(2, "'%s' is not SIZE/KINDS[/OPS]:REPEATS, with up to %u repeats", whole, MAX_REPEATS);
 	*end = 0;
+	end = strchr(++kinds, '/');
+	if (end) {
+		*end = 0;
+		only = end + 1;
+	}
 	for (enum kind kind = 0; kind < NR_KINDS; kind++) {
 		if (!strstr(kinds, kind_names[kind]))
 			continue;
 		if (kind != SMALL && size % (kind == THP ? BLOCK : 2 * BLOCK))
 			errx(2, "'%s': that size has no %s pages", whole, kind_names[kind]);
 		for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
-			if (listed(ops, operations[i].name) &&
+			if (listed(ops, operations[i].name) && listed(only, operations[i].name) &&
 			    size >= operations[i].least * (kind == MIXED ? operations[i].mixed : 1))
 				one_case(&operations[i], kind, size, repeats);
 	}
