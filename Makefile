@@ -63,7 +63,7 @@ bench:
 		$(if $(filter-out 0 n,$(UPDATE)),--record --document) $(BENCH)
 
 performance:
-	@scripts/bench --record --document
+	@scripts/bench --record --document $(BENCH)
 
 rustfmt:
 	@scripts/format

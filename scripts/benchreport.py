@@ -236,8 +236,9 @@ def chart(result, path):
 
 
 def document(result, path, chart_path):
-    """Documentation/performance.md, and the chart beside it."""
+    """Writes Documentation/performance.md, or what is to be like it, and the chart beside it."""
     facts = result["machine"]
+    picture = os.path.splitext(path)[0] + ".png"
     lines = [
         "<!-- SPDX-License-Identifier: GPL-2.0-only OR MIT -->",
         "",
@@ -255,10 +256,10 @@ def document(result, path, chart_path):
         "least of all repeats, counted by its clock and by a plugin of QEMU, which have to agree. `4 KiB`, `THP` and",
         "`mixed` (every second 2 MiB) are the pages that the memory is in at the start. Each repeat verifies the data.",
         "",
-        f"![chart]({os.path.basename(path).replace('.md', '.png')})",
+        f"![chart]({os.path.basename(picture)})",
     ]
     for title, words, table in _tables(result):
         lines += ["", f"## {title}", "", words, "", _markdown(table)]
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
-    shutil.copyfile(chart_path, path.replace(".md", ".png"))
+    shutil.copyfile(chart_path, picture)
