@@ -11,9 +11,12 @@
 //! only after the driver's part has returned.
 
 use crate::bindings;
-use core::ptr::{
-    self,
-    NonNull, //
+use core::{
+    ops::Deref,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -21,7 +24,8 @@ use kernel::{
         Atomic,
         Relaxed, //
     },
-    types::Opaque, //
+    types::Opaque,
+    workqueue::Queue, //
 };
 
 /// Address of the queue, 0 before the module is initialized.
@@ -132,4 +136,49 @@ impl Work {
 unsafe fn init_work(work: *mut Work, func: unsafe extern "C" fn(*mut bindings::work_struct)) {
     // SAFETY: Promised by the caller.
     unsafe { bindings::drm_pagemap_helper_init_work(work.cast(), Some(func)) };
+}
+
+/// A work queue of a driver's own, whose items run concurrently, on any processor.
+///
+/// Unlike those of the system it can be waited for: dropping it runs what is queued, and returns
+/// when the last item's code has. So a driver whose items use the device drops it before that is
+/// unbound. May sleep, and not be dropped by an item of its own.
+///
+/// # Invariants
+///
+/// The pointer is that of a work queue which exists as long as the value.
+pub struct WorkQueue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A work queue may be used and destroyed by any thread.
+unsafe impl Send for WorkQueue {}
+// SAFETY: As above.
+unsafe impl Sync for WorkQueue {}
+
+impl WorkQueue {
+    /// Makes one; `name` is what its workers are called. May sleep. [`ENOMEM`].
+    // Not inlined: drivers' crates can't call the helper.
+    #[inline(never)]
+    pub fn new(name: &'static CStr) -> Result<Self> {
+        // SAFETY: The name is a static string.
+        let queue = unsafe { bindings::drm_pagemap_helper_alloc_workqueue(name.as_char_ptr()) };
+
+        // INVARIANT: Made just now.
+        Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
+    }
+}
+
+impl Deref for WorkQueue {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        // SAFETY: By the type invariant it exists as long as `self`.
+        unsafe { Queue::from_raw(self.0.as_ptr().cast()) }
+    }
+}
+
+impl Drop for WorkQueue {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant it exists. Who could queue something has no reference.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+    }
 }
