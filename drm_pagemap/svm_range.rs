@@ -15,6 +15,7 @@ use crate::{
         Change,
         DmaDirection,
         Event,
+        ExclusivePage,
         Folio,
         Found,
         FoundPage,
@@ -35,7 +36,10 @@ use core::{
 use kernel::{
     dma::DmaAddress,
     mm::MmWithUser,
-    page::PAGE_SHIFT,
+    page::{
+        PAGE_MASK,
+        PAGE_SHIFT, //
+    },
     prelude::*,
     sync::{
         aref::ARef,
@@ -92,6 +96,9 @@ pub struct SvmPiece {
     pub order: u32,
     /// Whether the device may write to them.
     pub writable: bool,
+    /// Whether no CPU can get at them as long as they are mapped for the device, though they are
+    /// in RAM.
+    pub exclusive: bool,
     /// Where they are. An address of RAM or of the device's own memory is a multiple of the piece's
     /// size, unless the DMA layer says otherwise.
     pub place: SvmPlace,
@@ -110,6 +117,8 @@ pub struct SvmPages {
     access: Access,
     dev: NonNull<bindings::device>,
     own: Range<usize>,
+    /// Whether it is a page for the device alone, and not the whole range.
+    exclusive: bool,
     /// Keeps the pagemap from going away before the addresses have.
     _active: ARef<DrmPagemap>,
 }
@@ -146,6 +155,7 @@ impl SvmPages {
             access,
             dev,
             own,
+            exclusive: false,
             _active: active,
         })
     }
@@ -168,6 +178,7 @@ impl SvmPages {
             addr: page.addr(),
             order,
             writable: page.is_writable() && self.access == Access::Write,
+            exclusive: false,
             place,
         }
     }
@@ -191,6 +202,27 @@ impl SvmPages {
                     .map_err(|_| EINVAL)
             })
         }
+    }
+
+    /// Maps the page at `addr`, which the device gets for itself. Called with the lock held.
+    #[inline(never)]
+    fn fill_exclusive(&mut self, addr: usize, page: &ExclusivePage) -> Result {
+        let index = (addr - self.range.start) >> PAGE_SHIFT;
+
+        // SAFETY: A page of RAM that is referenced. The range keeps the mapping no longer than the
+        // page stays, which its notifier tells it of.
+        unsafe { self.dma.map_frames(index, page.pfn(), 0) }?;
+        self.dma.sync()?;
+        let piece = SvmPiece {
+            addr,
+            order: 0,
+            writable: true,
+            exclusive: true,
+            place: SvmPlace::Ram(self.dma.addrs()[index].addr()),
+        };
+
+        self.exclusive = true;
+        self.pieces.push_within_capacity(piece).map_err(|_| EINVAL)
     }
 
     fn add_device(&mut self, page: &FoundPage<'_>, order: u32) -> Result {
@@ -346,7 +378,9 @@ impl<T: SvmOps> SvmRange<T> {
             .pages
             .access_mut(&mut state)
             .as_ref()
-            .is_some_and(|pages| pages.access == access || pages.access == Access::Write)
+            .is_some_and(|pages| {
+                !pages.exclusive && (pages.access == access || pages.access == Access::Write)
+            })
     }
 
     /// Has the device's page tables filled with the pages of the range, which are faulted in as
@@ -378,6 +412,28 @@ impl<T: SvmOps> SvmRange<T> {
 
         pages.fault_and_commit(|state, found| {
             new.fill(&found)?;
+            mapped.unmap(state);
+            mapped.ops.map(state, &new)?;
+            *mapped.pages.access_mut(state) = Some(new);
+            Ok(())
+        })
+    }
+
+    /// Has the device's page tables filled with the page at `addr` (in bytes) alone, in RAM, where
+    /// no CPU can get at it: for atomic operations that CPUs must not get in between. As soon as a
+    /// CPU touches it, it is unmapped.
+    ///
+    /// The other pages of the range are not mapped then. Errors, and when this may be called: see
+    /// [`Interval::exclusive`] and [`populate`](Self::populate).
+    pub fn populate_exclusive(&self, addr: usize) -> Result {
+        let addr = addr & PAGE_MASK;
+        let mapped = self.interval.ops();
+        let _pass = mapped.pagemap.gate().enter()?;
+        let active = Pagemap::acquire(mapped.pagemap.as_arc_borrow())?;
+        let mut new = SvmPages::new(active, mapped.pagemap.frames(), self.range(), Access::Write)?;
+
+        self.interval.exclusive(addr, |state, page| {
+            new.fill_exclusive(addr, page)?;
             mapped.unmap(state);
             mapped.ops.map(state, &new)?;
             *mapped.pages.access_mut(state) = Some(new);
