@@ -3,12 +3,11 @@
 //! The DRM device.
 
 use crate::{
-    clients::{
-        self,
-        Clients, //
-    },
+    clients::Clients,
+    file::File,
     ioctl,
-    pagemap::SimgpuPagemap, //
+    pagemap::SimgpuPagemap,
+    svm::Svm, //
 };
 use drm_pagemap::Pagemap;
 use kernel::{
@@ -32,6 +31,7 @@ pub(crate) type SimgpuDevice<Ctx = drm::Normal> = drm::Device<SimgpuDrm, Ctx>;
 /// What ioctls work on, for as long as the device is registered.
 pub(crate) struct RegistrationData {
     pub(crate) pagemap: Arc<Pagemap<SimgpuPagemap>>,
+    pub(crate) svm: Arc<Svm>,
 }
 
 #[vtable]
@@ -44,31 +44,13 @@ impl drm::Driver for SimgpuDrm {
 
     const INFO: drm::DriverInfo = drm::DriverInfo {
         major: 0,
-        minor: 1,
+        minor: 2,
         patchlevel: 0,
         name: c"simgpu",
         desc: c"Emulated GPU that shares a process's address space",
     };
     const IOCTLS: &'static [DrmIoctlDescriptor] = ioctl::TABLE;
     const FEAT_RENDER: bool = true;
-}
-
-/// An open file. All that an ioctl must know about its caller is the address space, and that is
-/// taken anew by each: a file may be handed on.
-#[pin_data]
-pub(crate) struct File {
-    _client: clients::Entry,
-}
-
-impl drm::file::DriverFile for File {
-    type Driver = SimgpuDrm;
-
-    fn open(device: &SimgpuDevice) -> Result<Pin<KBox<Self>>> {
-        let clients: &Arc<Clients> = device;
-        let client = Clients::enter(clients)?;
-
-        KBox::try_pin_init(try_pin_init!(Self { _client: client }), GFP_KERNEL)
-    }
 }
 
 /// A buffer object. The driver has none, but DRM's abstraction wants a type for them.

@@ -15,10 +15,13 @@ use crate::{
     },
     irq::{
         self,
+        ComputeInterrupts,
         Interrupts, //
     },
     pagemap::SimgpuPagemap,
-    regs::BAR_SIZE, //
+    regs::BAR_SIZE,
+    service::Service,
+    svm, //
 };
 use kernel::{
     device::Core,
@@ -51,9 +54,11 @@ pub(crate) struct SimgpuDriver;
 ///
 /// 1. `_debugfs`: its files are gone, once nobody reads them;
 /// 2. `_drm`: user space is cut off, once the ioctls under way are done;
-/// 3. `_pagemap`: all pages come home, by the copy engine; the last allocation is released;
-/// 4. `_running`: the engine is stopped, and with it its interrupts; the ring is freed;
-/// 5. `_interrupts`, `vectors`: the interrupts are freed.
+/// 3. `svm`: all address spaces are taken from the device, whose jobs fail; the compute side stops;
+/// 4. `_compute_interrupts`, `_service`: nobody is told of faults any more, or at one;
+/// 5. `_pagemap`: all pages come home, by the copy engine; the last allocation is released;
+/// 6. `_running`: the engine is stopped, and with it its interrupts; the ring is freed;
+/// 7. `_interrupts`, `vectors`: the interrupts are freed.
 ///
 /// After that the kernel unmaps the BAR, which it keeps for the driver. If the device is gone,
 /// everything that would need it fails at once, and the order stays the same.
@@ -62,6 +67,10 @@ pub(crate) struct Simgpu<'bound> {
     #[pin]
     _debugfs: debugfs::Folder,
     _drm: drm::Registration<'bound, SimgpuDrm>,
+    svm: svm::Running,
+    #[pin]
+    _compute_interrupts: ComputeInterrupts<'bound>,
+    service: Arc<Service>,
     _pagemap: drm_pagemap::Registration<SimgpuPagemap>,
     _running: Running,
     #[pin]
@@ -104,12 +113,27 @@ impl pci::Driver for SimgpuDriver {
                     &drm,
                     c"simgpu",
                     usize::try_from(vram_size)?,
-                    SimgpuPagemap::new(engine, vram_size),
+                    SimgpuPagemap::new(engine.clone(), vram_size),
                 )?,
+                svm: svm::Running::start(
+                    pdev.as_ref(),
+                    engine,
+                    Arc::from(_pagemap.pagemap()),
+                )?,
+                service: Service::new(svm.svm())?,
+                // SAFETY: As above.
+                _compute_interrupts <- unsafe {
+                    ComputeInterrupts::new(
+                        &*core::ptr::from_ref(vectors),
+                        &svm.svm().compute,
+                        service,
+                    )?
+                },
                 _debugfs <- debugfs::Folder::new(pdev, Arc::from(_pagemap.pagemap()), clients)?,
                 _drm: {
                     let data = RegistrationData {
                         pagemap: Arc::from(_pagemap.pagemap()),
+                        svm: svm.svm().clone(),
                     };
 
                     // SAFETY: It is dropped with `Simgpu`, which the kernel drops when the driver

@@ -3,6 +3,7 @@
 //! The copy engine: gives it work and waits until that is done.
 
 use crate::{
+    compute::Compute,
     descriptor::Command,
     module_parameters,
     regs::{
@@ -62,7 +63,9 @@ const RESET_MS: i64 = 1000;
 /// with [`ENODEV`] from then on.
 ///
 /// `ring` is taken in the CPU fault path, below the mmap lock and page locks: nothing that may take
-/// those, nor memory allocation, may happen under it. Lock order: `ring`, `wakeups`.
+/// those, nor memory allocation, may happen under it. A reset, which ends the work of all engines,
+/// happens with it held, and so does the start of the others afterwards. Lock order: `ring`,
+/// `compute` and the locks that [`Compute`] has, `wakeups`.
 #[pin_data]
 pub(crate) struct Engine {
     dev: ARef<Device>,
@@ -76,6 +79,11 @@ pub(crate) struct Engine {
     wakeups: Mutex<()>,
     #[pin]
     woken: CondVar,
+    /// How often the device was reset.
+    resets: Atomic<u32>,
+    /// The other engines, as long as they are in use.
+    #[pin]
+    compute: Mutex<Option<Arc<Compute>>>,
 }
 
 impl Engine {
@@ -93,6 +101,8 @@ impl Engine {
                 ring <- new_mutex!(Some(ring), "simgpu::Engine::ring"),
                 wakeups <- new_mutex!((), "simgpu::Engine::wakeups"),
                 woken <- new_condvar!("simgpu::Engine::woken"),
+                resets: Atomic::new(0),
+                compute <- new_mutex!(None, "simgpu::Engine::compute"),
             }? Error),
             GFP_KERNEL,
         )?;
@@ -103,7 +113,7 @@ impl Engine {
 
     /// Calls `access` with the registers. [`ENODEV`]: the driver is not bound to the device any
     /// more.
-    fn with_bar<R>(&self, access: impl FnOnce(&Bar<'_>) -> R) -> Result<R> {
+    pub(crate) fn with_bar<R>(&self, access: impl FnOnce(&Bar<'_>) -> R) -> Result<R> {
         let bar = self.bar.try_access().ok_or(ENODEV)?;
 
         Ok(access(&bar))
@@ -125,7 +135,7 @@ impl Engine {
     }
 
     /// The status register. [`ENODEV`]: the device is gone.
-    fn status(&self) -> Result<regs::STATUS> {
+    pub(crate) fn status(&self) -> Result<regs::STATUS> {
         if self.gone.load(Relaxed) {
             return Err(ENODEV);
         }
@@ -138,7 +148,7 @@ impl Engine {
     }
 
     /// Notes that the device is gone.
-    fn lost(&self, why: &str) -> Error {
+    pub(crate) fn lost(&self, why: &str) -> Error {
         if !self.gone.load(Relaxed) {
             dev_err!(self.dev, "{}, giving the device up\n", why);
         }
@@ -161,7 +171,10 @@ impl Engine {
             Ok(control) if control.into_raw() == regs::ALL_ONES => {
                 Err(self.lost("the device does not answer any more"))
             }
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.resets.add(1, Relaxed);
+                Ok(())
+            }
             Err(err) => {
                 self.lost("the engine's reset does not end");
                 Err(err)
@@ -181,7 +194,7 @@ impl Engine {
             bar.write(regs::RING_ENTRIES, (ENTRIES as u32).into());
             bar.write(regs::FENCE_ADDR_LO, fence_lo.into());
             bar.write(regs::FENCE_ADDR_HI, fence_hi.into());
-            bar.write_reg(regs::IRQ_ENABLE::zeroed().with_fence(true).with_error(true));
+            bar.write(regs::IRQ_ENABLE, regs::ALL_VECTORS.into());
             bar.write_reg(regs::RING_ENABLE::zeroed().with_enable(true));
         })?;
 
@@ -281,9 +294,60 @@ impl Engine {
 
         dev_err!(self.dev, "resetting the engine\n");
         match self.reset().and_then(|()| self.program(ring)) {
-            Ok(()) => err,
-            Err(_) => self.lost("the engine can't be started again"),
+            Ok(()) => (),
+            Err(_) => return self.lost("the engine can't be started again"),
         }
+        if let Some(compute) = &*self.compute.lock() {
+            compute.after_reset();
+        }
+        err
+    }
+
+    /// How often the device was reset, by which all its engines forget everything.
+    pub(crate) fn resets(&self) -> u32 {
+        self.resets.load(Relaxed)
+    }
+
+    /// The other engines are told of resets from now on; or not any more.
+    pub(crate) fn attach(&self, compute: Option<Arc<Compute>>) {
+        let old = core::mem::replace(&mut *self.compute.lock(), compute);
+
+        // Not under the lock.
+        drop(old);
+    }
+
+    /// Whether the device is known to be gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+
+    /// The device for messages.
+    pub(crate) fn dev(&self) -> &Device {
+        &self.dev
+    }
+
+    /// Writes a register of those that there are several of.
+    pub(crate) fn write(&self, offset: usize, value: u32) -> Result {
+        self.with_bar(|bar| bar.try_write32(value, offset))?
+    }
+
+    /// Reads one. [`ENODEV`] if the device is gone.
+    pub(crate) fn read(&self, offset: usize) -> Result<u32> {
+        let value = self.with_bar(|bar| bar.try_read32(offset))??;
+
+        // Such a value is looked at twice: it may be one.
+        if value == regs::ALL_ONES {
+            self.status()?;
+        }
+        Ok(value)
+    }
+
+    /// Gives up a device that can't be made to do what it must: it is reset, so that it leaves all
+    /// memory alone.
+    pub(crate) fn give_up(&self, why: &str) -> Error {
+        let _ = self.reset();
+
+        self.lost(why)
     }
 
     /// Makes the device misbehave, for tests.
@@ -337,6 +401,10 @@ fn identify(dev: &Device<Bound>, bar: &Bar<'_>) -> Result {
             version.major().get(),
             version.minor().get()
         );
+        return Err(ENODEV);
+    }
+    if version.minor().get() < regs::VERSION::MINOR {
+        dev_err!(dev, "old register version 1.{}\n", version.minor().get());
         return Err(ENODEV);
     }
     Ok(())

@@ -8,17 +8,25 @@ use crate::{
         SimgpuDevice, //
     },
     evict::evict_range,
+    file::File,
     populate::populate,
     range,
     residency::residency,
     uapi::{
         self,
+        drm_simgpu_advise,
+        drm_simgpu_counters,
         drm_simgpu_evict,
         drm_simgpu_info,
         drm_simgpu_inject,
         drm_simgpu_populate,
+        drm_simgpu_prefetch,
         drm_simgpu_residency,
-        drm_simgpu_vram_op, //
+        drm_simgpu_submit,
+        drm_simgpu_vm_create,
+        drm_simgpu_vm_destroy,
+        drm_simgpu_vram_op,
+        drm_simgpu_wait, //
     },
     vram_op::{
         self,
@@ -44,10 +52,24 @@ use kernel::{
 };
 
 /// The longest time slice, in milliseconds.
-const MAX_TIMESLICE_MS: u32 = 10000;
+pub(crate) const MAX_TIMESLICE_MS: u32 = 10000;
+
+/// Who calls an ioctl, and for what.
+pub(crate) struct Call<'a> {
+    pub(crate) data: &'a RegistrationData,
+    /// The caller's address space.
+    pub(crate) mm: &'a MmWithUser,
+    pub(crate) file: &'a File,
+}
+
+/// The bits of `what` that say how to misbehave; the others say who.
+const KIND_MASK: u32 = 0xff;
+
+/// The last queue, of those.
+const LAST_QUEUE: u32 = uapi::SIMGPU_INJECT_QUEUE0 + 3 * uapi::SIMGPU_INJECT_MMU;
 
 /// An ioctl, by the structure that it takes. That is made of integers, without holes between them.
-trait Ioctl: FromBytes + IntoBytes {
+pub(crate) trait Ioctl: FromBytes + IntoBytes {
     /// Its number.
     const COMMAND: u32;
     /// Its name, for DRM's debug messages.
@@ -55,8 +77,14 @@ trait Ioctl: FromBytes + IntoBytes {
     /// Who may call it.
     const FLAGS: u32 = RENDER_ALLOW;
 
-    /// Carries it out, for the process of `mm`.
-    fn run(&mut self, data: &RegistrationData, mm: &MmWithUser) -> Result;
+    /// Carries it out.
+    fn run(&mut self, call: &Call<'_>) -> Result;
+
+    /// Waits for what it is about, after [`run`](Self::run). Meanwhile the device may be unplugged,
+    /// which does not wait for this.
+    fn wait(&mut self, _file: &File) -> Result {
+        Ok(())
+    }
 }
 
 /// The ioctls in the order of their numbers, from `DRM_COMMAND_BASE` on.
@@ -67,9 +95,16 @@ pub(crate) const TABLE: &[DrmIoctlDescriptor] = &[
     descriptor::<drm_simgpu_vram_op>(),
     descriptor::<drm_simgpu_residency>(),
     descriptor::<drm_simgpu_inject>(),
+    descriptor::<drm_simgpu_vm_create>(),
+    descriptor::<drm_simgpu_vm_destroy>(),
+    descriptor::<drm_simgpu_submit>(),
+    descriptor::<drm_simgpu_wait>(),
+    descriptor::<drm_simgpu_advise>(),
+    descriptor::<drm_simgpu_prefetch>(),
+    descriptor::<drm_simgpu_counters>(),
 ];
 
-const fn number(nr: u32) -> u32 {
+pub(crate) const fn number(nr: u32) -> u32 {
     kernel::uapi::DRM_COMMAND_BASE + nr
 }
 
@@ -92,11 +127,11 @@ const fn descriptor<T: Ioctl>() -> DrmIoctlDescriptor {
 ///
 /// Only DRM may call it, for an ioctl `T` of a device of this driver: `device` is valid and was
 /// registered; `args` is the kernel's own copy of the argument, of the size that is in the ioctl's
-/// number.
+/// number; `file` is an open file of the device.
 unsafe extern "C" fn call<T: Ioctl>(
     device: *mut internal::drm_device,
     args: *mut c_void,
-    _file: *mut internal::drm_file,
+    file: *mut internal::drm_file,
 ) -> c_int {
     const { assert!(kernel::ioctl::_IOC_SIZE(T::COMMAND) == size_of::<T>()) };
 
@@ -105,20 +140,30 @@ unsafe extern "C" fn call<T: Ioctl>(
     // SAFETY: By the requirements of this function nobody else has that memory, and it is large
     // enough. DRM's buffers are aligned for any UAPI type.
     let args = unsafe { &mut *args.cast::<T>() };
+    // SAFETY: By the requirements of this function.
+    let file = unsafe { drm::File::<File>::from_raw(file) }.inner();
 
-    let Some(device) = device.registration_guard() else {
-        return ENODEV.to_errno();
-    };
-    let result = device.registration_data_with(|data| {
-        data.pagemap.engine.check_alive()?;
-        args.run(data, kernel::current!().mm().ok_or(EINVAL)?)
-    });
+    let result = run(device, args, &file).and_then(|()| args.wait(&file));
 
     result.map_or_else(|err| err.to_errno(), |()| 0)
 }
 
+/// Carries an ioctl out, as long as the driver is bound to the device.
+fn run<T: Ioctl>(device: &SimgpuDevice<drm::Ioctl>, args: &mut T, file: &File) -> Result {
+    let device = device.registration_guard().ok_or(ENODEV)?;
+
+    device.registration_data_with(|data| {
+        data.pagemap.engine.check_alive()?;
+        args.run(&Call {
+            data,
+            mm: kernel::current!().mm().ok_or(EINVAL)?,
+            file,
+        })
+    })
+}
+
 /// [`EINVAL`] unless all of `fields` are 0.
-fn must_be_zero(fields: &[u32]) -> Result {
+pub(crate) fn must_be_zero(fields: &[u32]) -> Result {
     if fields.iter().any(|&field| field != 0) {
         return Err(EINVAL);
     }
@@ -129,7 +174,7 @@ impl Ioctl for drm_simgpu_info {
     const COMMAND: u32 = IOWR::<Self>(number(uapi::DRM_SIMGPU_INFO));
     const NAME: &'static CStr = c"SIMGPU_INFO";
 
-    fn run(&mut self, data: &RegistrationData, _mm: &MmWithUser) -> Result {
+    fn run(&mut self, &Call { data, .. }: &Call<'_>) -> Result {
         must_be_zero(&[self.flags, self.pad])?;
 
         // So that what was freed before is free.
@@ -147,7 +192,7 @@ impl Ioctl for drm_simgpu_populate {
     const COMMAND: u32 = IOW::<Self>(number(uapi::DRM_SIMGPU_POPULATE));
     const NAME: &'static CStr = c"SIMGPU_POPULATE";
 
-    fn run(&mut self, data: &RegistrationData, mm: &MmWithUser) -> Result {
+    fn run(&mut self, &Call { data, mm, .. }: &Call<'_>) -> Result {
         must_be_zero(&[self.flags])?;
         if self.timeslice_ms > MAX_TIMESLICE_MS {
             return Err(EINVAL);
@@ -167,7 +212,7 @@ impl Ioctl for drm_simgpu_evict {
     const COMMAND: u32 = IOW::<Self>(number(uapi::DRM_SIMGPU_EVICT));
     const NAME: &'static CStr = c"SIMGPU_EVICT";
 
-    fn run(&mut self, data: &RegistrationData, mm: &MmWithUser) -> Result {
+    fn run(&mut self, &Call { data, mm, .. }: &Call<'_>) -> Result {
         must_be_zero(&[self.flags, self.pad])?;
 
         evict_range(
@@ -182,7 +227,7 @@ impl Ioctl for drm_simgpu_vram_op {
     const COMMAND: u32 = IOWR::<Self>(number(uapi::DRM_SIMGPU_VRAM_OP));
     const NAME: &'static CStr = c"SIMGPU_VRAM_OP";
 
-    fn run(&mut self, data: &RegistrationData, mm: &MmWithUser) -> Result {
+    fn run(&mut self, &Call { data, mm, .. }: &Call<'_>) -> Result {
         must_be_zero(&[self.flags])?;
         let op = match (self.op, self.value) {
             (uapi::SIMGPU_OP_FILL, value) => VramOp::Fill(value),
@@ -204,7 +249,7 @@ impl Ioctl for drm_simgpu_residency {
     const COMMAND: u32 = IOWR::<Self>(number(uapi::DRM_SIMGPU_RESIDENCY));
     const NAME: &'static CStr = c"SIMGPU_RESIDENCY";
 
-    fn run(&mut self, data: &RegistrationData, mm: &MmWithUser) -> Result {
+    fn run(&mut self, &Call { data, mm, .. }: &Call<'_>) -> Result {
         must_be_zero(&[self.flags, self.pad])?;
         let range = range::checked(mm, self.start, self.size)?;
 
@@ -219,17 +264,28 @@ impl Ioctl for drm_simgpu_inject {
     /// For those with `CAP_SYS_ADMIN`; others get [`EACCES`].
     const FLAGS: u32 = RENDER_ALLOW | ROOT_ONLY;
 
-    fn run(&mut self, data: &RegistrationData, _mm: &MmWithUser) -> Result {
+    fn run(&mut self, &Call { data, .. }: &Call<'_>) -> Result {
         must_be_zero(&[self.flags])?;
-        match (self.what, self.delay_us) {
+        let kind = self.what & KIND_MASK;
+        let engine = self.what & !KIND_MASK;
+        match (kind, self.delay_us) {
             (uapi::SIMGPU_INJECT_FAIL | uapi::SIMGPU_INJECT_HANG, 0) => (),
             (uapi::SIMGPU_INJECT_DELAY, _) => (),
             _ => return Err(EINVAL),
         }
 
         // The device's kinds have the same numbers.
-        data.pagemap
-            .engine
-            .inject(self.what, self.count, self.delay_us)
+        let compute = &data.svm.compute;
+        match engine {
+            0 => data.pagemap.engine.inject(kind, self.count, self.delay_us),
+            uapi::SIMGPU_INJECT_MMU => compute.mmu.inject(kind, self.count, self.delay_us),
+            uapi::SIMGPU_INJECT_QUEUE0..=LAST_QUEUE => compute
+                .queue(
+                    1 + ((engine - uapi::SIMGPU_INJECT_QUEUE0) / uapi::SIMGPU_INJECT_MMU) as usize,
+                )
+                .ok_or(EINVAL)?
+                .inject(kind, self.count, self.delay_us),
+            _ => Err(EINVAL),
+        }
     }
 }

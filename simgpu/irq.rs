@@ -5,7 +5,12 @@
 //! Their handlers run in threads, so that waking can take the mutex under which a waiter looks at
 //! its fence before it goes to sleep; that way no wake-up is lost.
 
-use crate::engine::Engine;
+use crate::{
+    compute::Compute,
+    engine::Engine,
+    regs,
+    service::Service, //
+};
 use kernel::{
     irq::{
         Flags,
@@ -24,13 +29,22 @@ use kernel::{
 };
 
 /// How many vectors there are.
-const VECTORS: u32 = 2;
+const VECTORS: u32 = 8;
 
 /// The vector that says that a fence was signalled.
 const FENCE_VECTOR: usize = 0;
 
 /// The vector that says that something went wrong.
 const ERROR_VECTOR: usize = 1;
+
+/// The vector that says that there are page faults.
+const FAULT_VECTOR: usize = 2;
+
+/// The vector of the MMU's fence.
+const MMU_VECTOR: usize = 3;
+
+/// The vector of the first compute queue's fence; those of the others follow.
+const QUEUE_VECTOR: usize = 4;
 
 /// Allocates the vectors. The device has MSI-X only.
 pub(crate) fn allocate(
@@ -95,6 +109,117 @@ struct ErrorHandler(Arc<Engine>);
 impl ThreadedHandler for ErrorHandler {
     fn handle_threaded(&self) -> IrqReturn {
         self.0.error_interrupt();
+        IrqReturn::Handled
+    }
+}
+
+/// The handlers of the compute side, registered.
+#[pin_data]
+pub(crate) struct ComputeInterrupts<'a> {
+    #[pin]
+    fault: ThreadedRegistration<'a, FaultHandler>,
+    #[pin]
+    mmu: ThreadedRegistration<'a, MmuHandler>,
+    #[pin]
+    queue1: ThreadedRegistration<'a, QueueHandler>,
+    #[pin]
+    queue2: ThreadedRegistration<'a, QueueHandler>,
+    #[pin]
+    queue3: ThreadedRegistration<'a, QueueHandler>,
+    #[pin]
+    queue4: ThreadedRegistration<'a, QueueHandler>,
+}
+
+impl<'a> ComputeInterrupts<'a> {
+    /// Registers the handlers.
+    ///
+    /// # Safety
+    ///
+    /// What this makes must be dropped; it must not be forgotten.
+    pub(crate) unsafe fn new(
+        vectors: &'a IrqVectorRegistration<'a>,
+        compute: &Arc<Compute>,
+        service: &Arc<Service>,
+    ) -> Result<impl PinInit<Self, Error> + 'a> {
+        let flags = Flags::TRIGGER_NONE;
+        let fault = vectors.index(FAULT_VECTOR)?.into();
+        let fault_handler = FaultHandler(service.clone());
+        let mmu = vectors.index(MMU_VECTOR)?.into();
+        let mmu_handler = MmuHandler(compute.clone());
+        let queue = |number: usize, name| -> Result<_> {
+            let request = vectors.index(QUEUE_VECTOR + number - 1)?.into();
+            let handler = QueueHandler {
+                compute: compute.clone(),
+                number,
+            };
+
+            // SAFETY: Promised by the caller.
+            Ok(unsafe { ThreadedRegistration::new(request, flags, name, Ok(handler)) })
+        };
+        let queue1 = queue(1, c"simgpu-queue1")?;
+        let queue2 = queue(2, c"simgpu-queue2")?;
+        let queue3 = queue(3, c"simgpu-queue3")?;
+        let queue4 = queue(4, c"simgpu-queue4")?;
+
+        // SAFETY: Promised by the caller.
+        let (fault, mmu) = unsafe {
+            (
+                ThreadedRegistration::new(fault, flags, c"simgpu-fault", Ok(fault_handler)),
+                ThreadedRegistration::new(mmu, flags, c"simgpu-mmu", Ok(mmu_handler)),
+            )
+        };
+
+        Ok(try_pin_init!(Self {
+            fault <- fault,
+            mmu <- mmu,
+            queue1 <- queue1,
+            queue2 <- queue2,
+            queue3 <- queue3,
+            queue4 <- queue4,
+        }? Error))
+    }
+}
+
+/// Clears a vector's bit, so that it can come again.
+fn clear(engine: &Engine, vector: usize) {
+    let _ = engine.write(regs::IRQ_STATUS_OFFSET, 1 << vector);
+}
+
+/// There are page faults.
+struct FaultHandler(Arc<Service>);
+
+impl ThreadedHandler for FaultHandler {
+    fn handle_threaded(&self) -> IrqReturn {
+        clear(self.0.engine(), FAULT_VECTOR);
+        self.0.interrupt();
+        IrqReturn::Handled
+    }
+}
+
+/// A command of the MMU is done.
+struct MmuHandler(Arc<Compute>);
+
+impl ThreadedHandler for MmuHandler {
+    fn handle_threaded(&self) -> IrqReturn {
+        clear(&self.0.engine, MMU_VECTOR);
+        self.0.mmu.interrupt();
+        IrqReturn::Handled
+    }
+}
+
+/// A job is done.
+struct QueueHandler {
+    compute: Arc<Compute>,
+    /// 1 to 4.
+    number: usize,
+}
+
+impl ThreadedHandler for QueueHandler {
+    fn handle_threaded(&self) -> IrqReturn {
+        clear(&self.compute.engine, QUEUE_VECTOR + self.number - 1);
+        if let Some(queue) = self.compute.queue(self.number) {
+            queue.interrupt();
+        }
         IrqReturn::Handled
     }
 }

@@ -84,6 +84,11 @@ impl SimgpuPagemap {
             .saturating_sub(self.evicted())
     }
 
+    /// Counts pages that went to VRAM.
+    pub(crate) fn add_populated(&self, pages: usize) {
+        self.populated.add(pages as u64, Relaxed);
+    }
+
     /// Counts pages that were evicted.
     pub(crate) fn add_evicted(&self, pages: usize) {
         self.evicted.add(pages as u64, Relaxed);

@@ -31,7 +31,7 @@ use kernel::{
 const BUSY_TRIES: i64 = 12;
 
 /// How often room is made anew because somebody else was quicker to take it.
-const ROOM_TRIES: usize = 16;
+pub(crate) const ROOM_TRIES: usize = 16;
 
 /// Brings `range` to VRAM, in naturally aligned parts. On an error, some of them are there.
 pub(crate) fn populate(
@@ -107,7 +107,11 @@ fn is_resident(
 
 /// Sees to it that `size` bytes of VRAM are free, if only for a moment, by evicting what was
 /// populated least recently, of whatever process, but not `spared`. Returns whether that worked.
-fn make_room(pagemap: &Pagemap<SimgpuPagemap>, size: u64, spared: &Origin) -> Result<bool> {
+pub(crate) fn make_room(
+    pagemap: &Pagemap<SimgpuPagemap>,
+    size: u64,
+    spared: &Origin,
+) -> Result<bool> {
     let mut from = 0;
 
     loop {

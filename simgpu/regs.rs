@@ -105,10 +105,9 @@ register! {
         1:1 error => bool;
     }
 
-    /// Interrupts that are sent.
+    /// Interrupts that are sent: bit n is that of vector n.
     pub(crate) IRQ_ENABLE(u32) @ 0x204 {
-        0:0 fence => bool;
-        1:1 error => bool;
+        31:0 vectors;
     }
 
     /// How to misbehave.
@@ -135,6 +134,72 @@ impl ID {
 impl VERSION {
     /// The major version that this driver is for.
     pub(crate) const MAJOR: u32 = 1;
+
+    /// The first minor version with all that this driver uses.
+    pub(crate) const MINOR: u32 = 1;
+}
+
+/// What there is several times is addressed by the sum of two offsets.
+pub(crate) mod block {
+    /// The registers of the MMU ring.
+    pub(crate) const MMU: usize = 0x1000;
+
+    /// The registers of compute queue `number`, 1 to 4.
+    pub(crate) const fn queue(number: usize) -> usize {
+        MMU + number * 0x100
+    }
+
+    pub(crate) const RING_BASE_LO: usize = 0x00;
+    pub(crate) const RING_BASE_HI: usize = 0x04;
+    pub(crate) const RING_ENTRIES: usize = 0x08;
+    pub(crate) const RING_TAIL: usize = 0x10;
+    pub(crate) const RING_ENABLE: usize = 0x14;
+    pub(crate) const FENCE_ADDR_LO: usize = 0x18;
+    pub(crate) const FENCE_ADDR_HI: usize = 0x1c;
+    pub(crate) const STATUS: usize = 0x34;
+    pub(crate) const INJECT_KIND: usize = 0x38;
+    pub(crate) const INJECT_COUNT: usize = 0x3c;
+    pub(crate) const INJECT_DELAY_US: usize = 0x40;
+    pub(crate) const CONTROL: usize = 0x44;
+
+    /// `STATUS`: a descriptor was swallowed.
+    pub(crate) const STATUS_HUNG: u32 = 1 << 1;
+    /// `STATUS`: the ring is unusable.
+    pub(crate) const STATUS_HALTED: u32 = 1 << 2;
+    /// `CONTROL`: reset of this ring alone.
+    pub(crate) const CONTROL_RESET: u32 = 1;
+}
+
+/// The fault buffer.
+pub(crate) mod fault {
+    pub(crate) const BASE_LO: usize = 0x2000;
+    pub(crate) const BASE_HI: usize = 0x2004;
+    pub(crate) const ENTRIES: usize = 0x2008;
+    pub(crate) const GET: usize = 0x2010;
+    pub(crate) const ENABLE: usize = 0x2014;
+    pub(crate) const STATUS: usize = 0x2018;
+}
+
+/// All bits of `IRQ_STATUS` and `IRQ_ENABLE`.
+pub(crate) const ALL_VECTORS: u32 = 0xff;
+
+/// `IRQ_STATUS`, for a vector's bit alone.
+pub(crate) const IRQ_STATUS_OFFSET: usize = 0x200;
+
+/// Address spaces.
+pub(crate) const ASIDS: usize = 64;
+
+/// Compute queues.
+pub(crate) const QUEUES: usize = 4;
+
+/// The register pair with the root of an address space.
+pub(crate) const fn asid_root(asid: usize) -> usize {
+    0x4000 + 8 * asid
+}
+
+/// The counters, 64 bits each.
+pub(crate) const fn counter(index: usize) -> usize {
+    0x3000 + 8 * index
 }
 
 /// The high and low halves of a 64-bit value.

@@ -9,24 +9,39 @@
 //!
 //! From the bottom up: [`regs`] and [`descriptor`] say what the hardware looks like; [`engine`]
 //! runs the copy engine, [`irq`] wakes who waits for it; [`vram`] gives out the memory; [`pagemap`]
-//! is what [`drm_pagemap`] calls; [`populate`] and [`evict`] are policy; [`ioctl`] and [`device`]
-//! face user space, [`debugfs`] and [`clients`] who wants to know; [`driver`] puts it together and takes it apart.
+//! is what [`drm_pagemap`] calls; [`populate`] and [`evict`] are policy; [`svm`] lets jobs use the
+//! process's own addresses; [`ioctl`] and [`device`] face user space, [`debugfs`] and [`clients`] who
+//! wants to know; [`driver`] puts it together and takes it apart.
 
+mod address_space;
+mod advice;
+mod block_ring;
+mod bring;
 mod clients;
+mod compute;
 mod debugfs;
 mod descriptor;
 mod device;
 mod driver;
 mod engine;
 mod evict;
+mod fault_buffer;
+mod file;
 mod ioctl;
+mod ioctl_svm;
 mod irq;
+mod job;
+mod mmu;
+mod page_table;
 mod pagemap;
 mod populate;
+mod queue;
 mod range;
 mod regs;
 mod residency;
 mod ring;
+mod service;
+mod svm;
 mod uapi;
 mod vram;
 mod vram_op;

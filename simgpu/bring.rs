@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Bringing to VRAM what the GPU is about to use, as far as that is possible.
+
+use crate::{
+    pagemap::SimgpuPagemap,
+    populate::{
+        make_room,
+        ROOM_TRIES, //
+    },
+    vram::{
+        Allocation,
+        Origin, //
+    }, //
+};
+use core::ops::Range;
+use drm_pagemap::{
+    migrate::Details,
+    mm::{
+        LockedMm,
+        Place, //
+    },
+    Devmem,
+    NewDevmem,
+    Pagemap, //
+};
+use kernel::{
+    mm::MmWithUser,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        ArcBorrow, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+/// Brings to VRAM what of `range`, a part of an area, is not there; what can't be moved stays.
+///
+/// If there is no room, the allocations that were made the longest time ago are evicted, of
+/// whatever process: as a page that is mapped for the GPU makes no faults, there is no telling
+/// which were used. If others are quicker to take what was freed, again and again, all stays where
+/// it is. May sleep; the mmap lock must not be held.
+///
+/// [`EOPNOTSUPP`]: it is not private anonymous memory. [`ENODEV`], and what else migration says.
+pub(crate) fn bring(
+    pagemap: ArcBorrow<'_, Pagemap<SimgpuPagemap>>,
+    mm: &MmWithUser,
+    range: &Range<usize>,
+    timeslice_ms: u32,
+) -> Result {
+    let spared = Origin::new(mm, range.clone());
+
+    for tries in 0..ROOM_TRIES as i64 {
+        let missing = missing(&pagemap, mm, range)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        match bring_once(pagemap, mm, missing.clone(), timeslice_ms) {
+            Err(err) if err == ENOSPC => {
+                if !make_room(&pagemap, missing.len() as u64, &spared)? {
+                    // All there is, is on its way to or fro: there will be some soon.
+                    fsleep(Delta::from_millis(1 + tries));
+                }
+            }
+            result => return result,
+        }
+    }
+    Ok(())
+}
+
+/// The smallest part of `range` that has all pages which are not in VRAM.
+fn missing(
+    pagemap: &Pagemap<SimgpuPagemap>,
+    mm: &MmWithUser,
+    range: &Range<usize>,
+) -> Result<Range<usize>> {
+    let mut missing = range.end..range.start;
+
+    pagemap.places(mm, range.clone(), |addr, place| {
+        if !matches!(place, Place::Device(_)) {
+            missing.start = missing.start.min(addr);
+            missing.end = addr + PAGE_SIZE;
+        }
+        Ok(())
+    })?;
+    Ok(missing)
+}
+
+fn bring_once(
+    pagemap: ArcBorrow<'_, Pagemap<SimgpuPagemap>>,
+    mm: &MmWithUser,
+    range: Range<usize>,
+    timeslice_ms: u32,
+) -> Result {
+    let origin = Origin::new(mm, range.clone());
+    let data = pagemap.vram.allocate(range.len(), origin);
+    let devmem = NewDevmem::new(pagemap, range.len(), data)?;
+
+    // First, so that pages that get there can be found whatever comes next.
+    pagemap.vram.insert(&devmem)?;
+
+    let handle: ARef<Devmem<Allocation>> = ARef::from(&*devmem);
+    let details = Details::with_timeslice_ms(timeslice_ms as usize);
+    let locked = LockedMm::read(mm);
+    let result = devmem.migrate_missing(&locked, range, &details);
+
+    drop(locked);
+    handle.settle();
+    let (_, outcome) = result?;
+    pagemap.add_populated(outcome.migrated);
+    Ok(())
+}
