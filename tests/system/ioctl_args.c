@@ -265,7 +265,7 @@ static void unknown_ioctls(void)
 	struct valid valid = make_valid();
 	unsigned char args[128] = { 0 };
 
-	for (int nr = DRM_SIMGPU_INJECT + 1; nr < 0x60; nr++)
+	for (int nr = DRM_SIMGPU_COUNTERS + 1; nr < 0x60; nr++)
 		check_result(simgpu_ioctl(gpu(), DRM_IOWR(DRM_COMMAND_BASE + nr, args), args),
 			     -EINVAL);
 	/* Not DRM's letter. */
