@@ -207,18 +207,23 @@ impl SvmPages {
     /// Maps the page at `addr`, which the device gets for itself. Called with the lock held.
     #[inline(never)]
     fn fill_exclusive(&mut self, addr: usize, page: &ExclusivePage) -> Result {
-        let index = (addr - self.range.start) >> PAGE_SHIFT;
+        let mut place = None;
 
         // SAFETY: A page of RAM that is referenced. The range keeps the mapping no longer than the
         // page stays, which its notifier tells it of.
-        unsafe { self.dma.map_frames(index, page.pfn(), 0) }?;
-        self.dma.sync()?;
+        unsafe {
+            self.ram.map(page.pfn(), 0, |_, mapped| {
+                place = Some(SvmPlace::Ram(mapped.addr()));
+                Ok(())
+            })
+        }?;
+        self.ram.sync()?;
         let piece = SvmPiece {
             addr,
             order: 0,
             writable: true,
             exclusive: true,
-            place: SvmPlace::Ram(self.dma.addrs()[index].addr()),
+            place: place.ok_or(EFAULT)?,
         };
 
         self.exclusive = true;
