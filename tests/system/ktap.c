@@ -30,6 +30,13 @@ static struct shared {
 	atomic_ulong number;
 } *shared;
 
+static const struct ktap_test *current;
+
+const struct ktap_test *ktap_test(void)
+{
+	return current;
+}
+
 atomic_ulong *ktap_shared_number(void)
 {
 	return &shared->number;
@@ -202,6 +209,7 @@ static enum verdict run_test(const struct ktap_suite *suite, const struct ktap_t
 {
 	unsigned int seconds = (test->seconds ? test->seconds : DEFAULT_SECONDS) * ktap_scale();
 
+	current = test;
 	shared->verdict = UNDECIDED;
 	shared->reason[0] = '\0';
 	run_phase(test->run, seconds);
@@ -271,6 +279,8 @@ int ktap_main(const struct ktap_suite *suite, int argc, char **argv)
 			continue;
 		verdict = run_test(suite, test);
 		totals[verdict]++;
+		if (verdict == FAILED && suite->failed)
+			suite->failed(test);
 		report(++number, test->name, verdict, now_ms() - start);
 	}
 	printf("# Totals: pass:%zu fail:%zu skip:%zu\n", totals[PASSED], totals[FAILED],

@@ -27,7 +27,12 @@ struct ktap_suite {
 	 * processes are gone. May call fail(). Can be NULL.
 	 */
 	void (*after)(void);
+	/* Called in the runner when a test has failed, for a diag(). Can be NULL. */
+	void (*failed)(const struct ktap_test *test);
 };
+
+/* The test at hand. */
+const struct ktap_test *ktap_test(void);
 
 /*
  * Command line: nothing runs all tests, else those whose name contains one of
