@@ -49,6 +49,15 @@ run shell:
 test:
 	@scripts/run-tests $(PARTS)
 
+# SEED= and SCENARIO= are tests/scenario's.
+export SCENARIO
+export SCENARIO_SEED := $(SEED)
+export SCENARIO_COUNT := $(COUNT)
+stress: export STRESS_SECONDS := $(SECONDS)
+stress: export STRESS_OPERATIONS := $(OPERATIONS)
+stress:
+	@scripts/run-tests stress
+
 stock intree:
 	@scripts/run-tests $@
 
@@ -97,8 +106,10 @@ Builds:
 Runs, in QEMU:
   run              the demo: a process's pages move through the emulated GPU
   test             everything: unit tests, KUnit, system tests, the kernel's own
-                   HMM tests, the conformance suite, Debian's kernel, the project
-                   in a kernel tree
+                   HMM tests, scenarios, the conformance suite, Debian's kernel, the
+                   project in a kernel tree
+  stress           random operations on memory that CPU and GPU share, every byte
+                   checked against a model, for SECONDS=60; SEED= chooses which
   comparison       of these, alone: the conformance suite, on the kernel's own
                    drm_pagemap and on ours; writes Documentation/c-comparison.md
   bench            C's drm_pagemap and ours, measured side by side: a table, a JSON file
@@ -122,11 +133,14 @@ Variables:
   SIZE=64M         of the demo's buffer
   VRAM=256M        of the emulated GPU
   CPUS=2           of the guest
-  PARTS="..."      of the tests: device kunit system hmm client dma stock intree bench
+  PARTS="..."      of the tests: device kunit system scenario hmm client dma stock intree bench
   BENCH="..."      options of scripts/bench, e.g. "--ops migrate --cases 2M/4k:3"
   KUNIT_FILTER=G   only KUnit tests that match this glob
   CLIENT_FILTER=G  only cases of the conformance suite that match this glob
   SYSTEM_FILTER=G  only programs of tests/system that match this glob
+  SEED=1           of the scenarios and of the stress: another one, other scenarios
+  SCENARIO=TEXT    only this scenario, as a failure names it
+  COUNT=320        how many scenarios
   scripts/README has more.
 endef
 export help_text
@@ -134,5 +148,5 @@ export help_text
 help:
 	@echo "$$help_text"
 
-.PHONY: modules modules_install clean rust-analyzer run shell test comparison stock intree bench performance \
+.PHONY: modules modules_install clean rust-analyzer run shell test stress comparison stock intree bench performance \
 	rustfmt rustfmtcheck clippy checkpatch shellcheck toolbox distclean help
