@@ -5,6 +5,7 @@
 # variables what of it and for how long.
 
 . /guest/lib.sh
+: "${programs:?}" "${seed:=}" "${scenario:=}" "${count:=}" "${seconds:=}" "${operations:=}"
 load drm_pagemap simgpu || exit
 mkdir -p /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
