@@ -135,7 +135,7 @@ void drm_pagemap_kunit_mmap_write_unlock(struct mm_struct *mm)
 }
 
 /* As madvise(MADV_HUGEPAGE), which modules can't call, for faults. */
-int drm_pagemap_kunit_want_huge(unsigned long addr)
+int drm_pagemap_kunit_want_huge(unsigned long addr, bool huge)
 {
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
@@ -144,7 +144,8 @@ int drm_pagemap_kunit_want_huge(unsigned long addr)
 	mmap_write_lock(mm);
 	vma = vma_lookup(mm, addr);
 	if (vma) {
-		vm_flags_set(vma, VM_HUGEPAGE);
+		vm_flags_mod(vma, huge ? VM_HUGEPAGE : VM_NOHUGEPAGE,
+			     huge ? VM_NOHUGEPAGE : VM_HUGEPAGE);
 		ret = 0;
 	}
 	mmap_write_unlock(mm);

@@ -137,7 +137,13 @@ impl UserMemory {
     /// Asks for huge pages.
     pub(crate) fn want_huge(&self) -> Result {
         // SAFETY: The test has an address space attached.
-        to_result(unsafe { ffi::drm_pagemap_kunit_want_huge(self.start) })
+        to_result(unsafe { ffi::drm_pagemap_kunit_want_huge(self.start, true) })
+    }
+
+    /// Asks for single pages, whatever the kernel does by itself.
+    pub(crate) fn want_small(&self) -> Result {
+        // SAFETY: The test has an address space attached.
+        to_result(unsafe { ffi::drm_pagemap_kunit_want_huge(self.start, false) })
     }
 
     /// Gets huge pages, and [fills](Self::fill) them with the pattern of `seed`. If the kernel has

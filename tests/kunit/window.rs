@@ -50,6 +50,7 @@ pub(crate) unsafe fn adaptive(raw: *mut bindings::kunit, body: fn(&mut Test, &Gp
 fn in_device(test: &Test, gpu: &Gpu, pages: usize) -> Outcome<UserMemory> {
     let memory = UserMemory::map_aligned(pages)?;
 
+    memory.want_small()?;
     memory.fill(1)?;
     gpu.migrate(test.mm(), memory.range())?;
     check_eq!(gpu.device_order(test.mm(), memory.addr(0))?, 0);
