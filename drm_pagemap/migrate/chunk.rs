@@ -185,7 +185,7 @@ impl Chunk<'_> {
             })?;
             pages.for_single_sources(|index, source| dma.map_single(index, source))?;
         } else {
-            pages.fill_part(run, |step| {
+            pages.fill(run, |step| {
                 if !plan.moves(step) {
                     return Ok(None);
                 }
@@ -236,7 +236,7 @@ impl Chunk<'_> {
                 Some(self.zdd.devmem()),
             );
         }
-        pages.fill_part(run, |step| {
+        pages.fill(run, |step| {
             if !plan.moves(step) {
                 return Ok(None);
             }

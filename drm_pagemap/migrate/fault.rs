@@ -11,6 +11,7 @@ use crate::{
         Home, //
     },
     mm::{
+        pmd_part,
         Arrays,
         Collected,
         Fault,
@@ -19,8 +20,7 @@ use crate::{
         RamPolicy,
         Select,
         VmaRange,
-        Waited,
-        NR_PMD_PAGES, //
+        Waited, //
     },
     policy::{
         FaultWindow,
@@ -259,19 +259,12 @@ fn collect<'a>(
 ///
 /// If nothing could be collected, somebody else is at the page: the CPU faults again if it must.
 fn migrate(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<usize>) -> Result<Home> {
-    const CHUNK: usize = NR_PMD_PAGES * PAGE_SIZE;
-
-    let chunk = |at: usize| {
-        let start = at & !(CHUNK - 1);
-
-        start.max(range.start)..range.end.min(start.saturating_add(CHUNK))
-    };
-    let first = chunk(fault.address());
+    let first = pmd_part(&range, fault.address());
     let mut home = migrate_chunk(fault, true, zdd, owner, first.clone())?;
     let mut at = range.start;
 
     while at < range.end {
-        let part = chunk(at);
+        let part = pmd_part(&range, at);
 
         at = part.end;
         if part != first {

@@ -47,7 +47,7 @@ pub(super) fn bring_home<'a>(
     // A page that lost its contents to an earlier migration, and is kept by a passing reference only,
     // has nothing to bring home.
     if pages.has_large() {
-        pages.fill(0, |step| {
+        pages.fill(0..nr_pages, |step| {
             let Some(source) = step.folio().filter(|source| zdd.has_contents(source)) else {
                 return Ok(None);
             };

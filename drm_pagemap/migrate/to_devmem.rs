@@ -13,6 +13,7 @@ use crate::{
         Want, //
     },
     mm::{
+        pmd_part,
         LockedMm,
         Survey,
         VmaRange,
@@ -142,7 +143,7 @@ fn migrate(
         ..*details
     };
 
-    if (range.end - 1) / CHUNK == range.start / CHUNK {
+    if pmd_part(&range, range.start) == range {
         let outcome = Chunk {
             zdd: &zdd,
             details,
@@ -237,10 +238,8 @@ impl Job<'_> {
     }
 
     fn chunk(&self, vma: &VmaRef, nth: usize) -> Result<Outcome> {
-        let Range { start, end } = self.range;
-        let first = (start & !(CHUNK - 1)) + nth * CHUNK;
-        let part = first.max(start)..end.min(first.saturating_add(CHUNK));
-        let index = (part.start - start) >> PAGE_SHIFT;
+        let part = pmd_part(&self.range, self.range.start + nth * CHUNK);
+        let index = (part.start - self.range.start) >> PAGE_SHIFT;
 
         Chunk {
             zdd: &self.zdd,

@@ -11,7 +11,7 @@
 use crate::{
     bindings,
     mm::{
-        pieces::Pieces,
+        vma_range::Args,
         Arrays,
         Fault,
         Folio,
@@ -58,8 +58,8 @@ struct Inner<'a> {
 
 /// How pages were collected, which decides how they are migrated and finalized.
 enum By {
-    /// By virtual address, in pieces.
-    Address(Pieces),
+    /// By virtual address.
+    Address(Args),
     /// By frame number.
     Frame,
 }
@@ -67,14 +67,10 @@ enum By {
 impl Inner<'_> {
     fn migrate(&mut self) {
         match &mut self.by {
-            By::Address(pieces) => {
-                // Neither the closure nor the arrays give an error here.
-                let _ = pieces.each(&mut self.arrays, |args, _| {
-                    // SAFETY: As migrate_vma_setup() left the piece, which is migrated once: states
-                    // are consumed. The destinations are as the type invariant says.
-                    unsafe { bindings::migrate_vma_pages(args) };
-                    Ok(())
-                });
+            By::Address(args) => {
+                // SAFETY: As migrate_vma_setup() left the arrays, which are migrated once: states
+                // are consumed. The destinations are as the type invariant says.
+                unsafe { bindings::migrate_vma_pages(args.with(&mut self.arrays)) };
             }
             By::Frame => {
                 let (src, dst, n) = self.arrays.raw();
@@ -86,14 +82,10 @@ impl Inner<'_> {
 
     fn finalize(&mut self) {
         match &mut self.by {
-            By::Address(pieces) => {
-                let _ = pieces.each(&mut self.arrays, |args, _| {
-                    // SAFETY: As migrate_vma_setup() left the piece, or without an entry if that
-                    // was not called. The destinations are as the type invariant says. Called once,
-                    // from the last state's drop.
-                    unsafe { bindings::migrate_vma_finalize(args) };
-                    Ok(())
-                });
+            By::Address(args) => {
+                // SAFETY: As migrate_vma_setup() left the arrays. The destinations are as the type
+                // invariant says. Called once, from the last state's drop.
+                unsafe { bindings::migrate_vma_finalize(args.with(&mut self.arrays)) };
             }
             By::Frame => {
                 let (src, dst, n) = self.arrays.raw();
@@ -132,70 +124,46 @@ impl<'a> Collected<'a> {
     /// `owner` says whose device pages; `fault` is the fault that this is about, if it is. The
     /// range's area must be under the mmap lock, or under the vma lock in a fault. May sleep.
     /// `arrays` must be for as many pages as the range has, else [`EINVAL`], as for areas that
-    /// can't migrate.
+    /// can't migrate, and for ranges larger than a PMD maps where [holes](Select::SYSTEM) are
+    /// wanted: of a larger one, the core would collect the first part only.
     #[inline(always)]
     pub fn from_vma(
         range: &VmaRange<'a>,
         owner: PagemapOwner,
         select: Select,
         fault: Option<&'a Fault<'_>>,
-        arrays: Arrays,
-    ) -> Result<Self> {
-        Self::from_vma_as(range, owner, |_| select, fault, arrays)
-    }
-
-    /// As [`from_vma`](Self::from_vma), where `select` may depend on the pages, given as a range of
-    /// indices: it is asked for each part of the range that one PMD maps, if it may want
-    /// [holes](Select::SYSTEM) filled, and for the whole range otherwise.
-    ///
-    /// Of a hole that is larger than a PMD maps, the core would collect the first part only.
-    #[inline(always)]
-    pub fn from_vma_as(
-        range: &VmaRange<'a>,
-        owner: PagemapOwner,
-        mut select: impl FnMut(Range<usize>) -> Select,
-        fault: Option<&'a Fault<'_>>,
-        arrays: Arrays,
+        mut arrays: Arrays,
     ) -> Result<Self> {
         let npages = range.nr_pages();
 
-        if arrays.nr_pages() != npages {
+        if arrays.nr_pages() != npages || (select.has(Select::SYSTEM) && !range.is_in_one_pmd()) {
             return Err(EINVAL);
         }
 
-        let by_pmd = select(0..npages).has(Select::SYSTEM);
-        let mut pieces = Pieces::new(range, owner, fault, by_pmd);
-        let mut arrays = arrays;
-        let mut collected = 0;
-        let result = pieces.each(&mut arrays, |args, pages| {
-            args.flags = select(pages.clone()).as_raw();
-            args.npages = 0;
-            // SAFETY: The area is valid and locked, `VmaRange` has checked the range against it,
-            // and the arrays have an entry for each of the piece's pages. A fault page is locked by
-            // the fault.
-            kernel::error::to_result(unsafe { bindings::migrate_vma_setup(args) })?;
-            collected = pages.start + args.npages;
-            if args.npages < pages.len() {
-                return Err(EBUSY);
-            }
-            Ok(())
-        });
+        let mut args = Args::new(range, owner, select, fault);
+        let raw = args.with(&mut arrays);
+        // SAFETY: The area is valid and locked, `VmaRange` has checked the range against it, and
+        // the arrays have an entry for each of its pages. A fault page is locked by the fault.
+        kernel::error::to_result(unsafe { bindings::migrate_vma_setup(raw) })?;
+        let collected = raw.npages;
 
-        // The core has written the entries that it has come to: all, but for an error.
+        // The core has written the entries that it has come to, which should be all.
         if collected < npages {
             let (src, dst) = arrays.both();
 
             src[collected..].fill(MigratePfn::NONE);
             dst[collected..].fill(MigratePfn::NONE);
         }
-        // INVARIANT: As migrate_vma_setup() leaves the arrays, without destinations. If a piece
-        // can't be collected, those before it are let go.
+        // INVARIANT: As migrate_vma_setup() leaves the arrays, without destinations.
         let this = Self(Inner {
             arrays,
-            by: By::Address(pieces),
+            by: By::Address(args),
             _p: PhantomData,
         });
-        result.map(|()| this)
+        if collected < npages {
+            return Err(EBUSY);
+        }
+        Ok(this)
     }
 
     /// Collects the device pages with these frames, wherever they are mapped;
@@ -264,24 +232,14 @@ impl<'a> Collected<'a> {
         self.0.steps_from(start)
     }
 
-    /// Puts folios in the places of sources from page `start` on, where one must start: calls
-    /// `choose` for each one that can be migrated, and takes the folio that it returns, if any.
-    /// Whoever copies fills it with the source's bytes before [`migrate`](Self::migrate).
+    /// Puts folios in the places of the sources that start in `part`, at the start of which one must:
+    /// calls `choose` for each one that can be migrated, and takes the folio that it returns, if
+    /// any. Whoever copies fills it with the source's bytes before [`migrate`](Self::migrate).
     ///
     /// Places that have one already must be left out. An error of `choose` is passed on.
     /// [`EINVAL`]: the folio is of another order than the source.
     #[inline]
     pub fn fill(
-        &mut self,
-        start: usize,
-        choose: impl FnMut(&Step<'_>) -> Result<Option<LockedFolio>>,
-    ) -> Result {
-        self.fill_part(start..self.nr_pages(), choose)
-    }
-
-    /// As [`fill`](Self::fill), for the sources that start in a part of the range.
-    #[inline]
-    pub fn fill_part(
         &mut self,
         part: Range<usize>,
         mut choose: impl FnMut(&Step<'_>) -> Result<Option<LockedFolio>>,
@@ -364,20 +322,6 @@ impl<'a> Collected<'a> {
         for_singles(self.0.arrays.dst(), |_| true, f)
     }
 
-    /// The destination at page `index`, if one was put there.
-    pub fn destination(&self, index: usize) -> Option<&Folio> {
-        self.0.destination(index)
-    }
-
-    /// The sources in a part of the range that have a destination, with it. The part must start
-    /// where a source starts.
-    pub fn filled(&self, pages: Range<usize>) -> impl Iterator<Item = (Step<'_>, &Folio)> {
-        self.0
-            .steps_from(pages.start)
-            .take_while(move |step| step.index < pages.end)
-            .filter_map(|step| self.destination(step.index).map(|folio| (step, folio)))
-    }
-
     /// Has the process map the large source folio at `index` page by page from now on, if it was
     /// mapped whole, and gives up all else that was collected. May sleep.
     ///
@@ -392,7 +336,14 @@ impl<'a> Collected<'a> {
             .next()
             .is_some_and(|step| step.is_migrating() && step.order() > 0);
 
-        if !large || head.order() > 0 || self.filled(0..self.nr_pages()).next().is_some() {
+        let filled = self
+            .0
+            .arrays
+            .dst()
+            .iter()
+            .any(|&entry| entry != MigratePfn::NONE);
+
+        if !large || head.order() > 0 || filled {
             return Err(EINVAL);
         }
         // INVARIANT: The exception; the core splits the source before it looks at the page.
@@ -495,8 +446,8 @@ impl Migrated<'_> {
     /// if it was collected by its frame number.
     pub fn address_of(&self, step: &Step<'_>) -> Option<(&MmWithUser, usize)> {
         match &self.0.by {
-            By::Address(pieces) => {
-                let (vma, start) = pieces.place();
+            By::Address(args) => {
+                let (vma, start) = args.place();
                 // SAFETY: The area that was collected from is locked for as long as the value
                 // exists.
                 let vma = unsafe { VmaRef::from_raw(vma) };

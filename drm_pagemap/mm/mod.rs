@@ -14,7 +14,6 @@ mod interval;
 mod locked_mm;
 mod migration;
 mod pfn;
-mod pieces;
 mod place;
 mod ram_mapping;
 mod range_fault;
@@ -23,6 +22,7 @@ mod split;
 mod steps;
 mod survey;
 mod tally;
+mod vma_range;
 mod zone_device;
 
 pub use self::{
@@ -34,13 +34,13 @@ pub use self::{
     locked_mm::{user_end, LockedMm},
     migration::{Collected, Migrated},
     pfn::{are_one_folio, MigratePfn, Pfn, NR_PMD_PAGES, PMD_ORDER},
-    pieces::{Select, VmaRange},
     place::{places, Place},
     range_fault::{Access, Found, FoundPage, Pages},
     split::split,
     steps::{Arrays, Step},
     survey::Survey,
     tally::Tally,
+    vma_range::{pmd_part, Select, VmaRange},
     zone_device::{Frames, PagemapOwner, ZoneDevice, ZoneDeviceRegion}, //
 };
 

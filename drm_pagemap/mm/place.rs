@@ -5,6 +5,7 @@
 //! C header: [`include/linux/hmm.h`](srctree/include/linux/hmm.h)
 
 use crate::mm::{
+    pmd_part,
     Access,
     Change,
     Interval,
@@ -63,9 +64,6 @@ pub fn places(
     owner: PagemapOwner,
     mut found: impl FnMut(usize, Place) -> Result,
 ) -> Result {
-    /// Bytes a snapshot, which bounds the memory it takes.
-    const CHUNK: usize = NR_PMD_PAGES * PAGE_SIZE;
-
     if range.is_empty() || (range.start | range.end) & !PAGE_MASK != 0 {
         return Err(EINVAL);
     }
@@ -75,7 +73,8 @@ pub fn places(
     let mut start = range.start;
 
     while start < range.end {
-        let end = range.end.min((start & !(CHUNK - 1)).saturating_add(CHUNK));
+        // A snapshot of what a PMD maps, which bounds the memory it takes.
+        let end = pmd_part(&range, start).end;
         let watch = KBox::pin_init(
             Interval::<Watch>::new(mm, start..end, owner, lock.clone(), Ok::<_, Error>(Watch)),
             GFP_KERNEL,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Migration by virtual address: of which pages, and in which pieces.
+//! Migration by virtual address: of which pages.
 //!
 //! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
 
@@ -62,6 +62,15 @@ impl Select {
     }
 }
 
+/// The part of `range` that the PMD maps which maps the address `at`; all in bytes.
+#[inline]
+pub fn pmd_part(range: &Range<usize>, at: usize) -> Range<usize> {
+    const SIZE: usize = PAGE_SIZE << PMD_ORDER;
+
+    let start = at & !(SIZE - 1);
+    start.max(range.start)..range.end.min(start.saturating_add(SIZE))
+}
+
 /// A page-aligned range within one area.
 pub struct VmaRange<'a> {
     vma: &'a VmaRef,
@@ -89,8 +98,8 @@ impl<'a> VmaRange<'a> {
 
     /// Whether one PMD maps it.
     #[inline]
-    fn is_in_one_pmd(&self) -> bool {
-        (self.range.start ^ (self.range.end - 1)) >> PAGE_SHIFT < 1 << PMD_ORDER
+    pub(super) fn is_in_one_pmd(&self) -> bool {
+        pmd_part(&self.range, self.range.start) == self.range
     }
 
     /// Its first address, in bytes.
@@ -109,97 +118,45 @@ impl<'a> VmaRange<'a> {
     }
 }
 
-/// The arguments that the pieces of a migration by virtual address have in common.
-pub(super) struct Pieces {
-    args: bindings::migrate_vma,
-    /// Pieces end at multiples of this, in bytes, a power of two; [`None`]: there is one piece.
-    align: Option<usize>,
-}
+/// The arguments of a migration by virtual address.
+pub(super) struct Args(bindings::migrate_vma);
 
-impl Pieces {
-    /// The pieces of `range`: parts that one PMD maps, or one piece, as `by_pmd` says.
+impl Args {
     #[inline(always)]
     pub(super) fn new(
         range: &VmaRange<'_>,
         owner: PagemapOwner,
+        select: Select,
         fault: Option<&Fault<'_>>,
-        by_pmd: bool,
     ) -> Self {
-        Self {
-            args: bindings::migrate_vma {
-                vma: range.vma.as_ptr(),
-                dst: core::ptr::null_mut(),
-                src: core::ptr::null_mut(),
-                cpages: 0,
-                npages: 0,
-                start: range.range.start,
-                end: range.range.end,
-                pgmap_owner: owner.as_raw(),
-                flags: 0,
-                fault_page: fault.map_or(core::ptr::null_mut(), Fault::page),
-            },
-            align: (by_pmd && !range.is_in_one_pmd()).then_some(PAGE_SIZE << PMD_ORDER),
-        }
+        Self(bindings::migrate_vma {
+            vma: range.vma.as_ptr(),
+            dst: core::ptr::null_mut(),
+            src: core::ptr::null_mut(),
+            cpages: 0,
+            npages: 0,
+            start: range.range.start,
+            end: range.range.end,
+            pgmap_owner: owner.as_raw(),
+            flags: select.as_raw(),
+            fault_page: fault.map_or(core::ptr::null_mut(), Fault::page),
+        })
     }
 
     /// The area that the range is in, and its first address, in bytes.
     pub(super) fn place(&self) -> (*mut bindings::vm_area_struct, usize) {
-        (self.args.vma, self.args.start)
+        (self.0.vma, self.0.start)
     }
 
-    /// Calls `f` with the arguments of each piece, pointing at its part of the arrays, and the
-    /// range of pages that it is; until it returns an error. The arguments are made anew each time,
-    /// so that no pointer outlives a borrow.
+    /// The arguments for C, with pointers to the arrays. Those are put in anew each time, so that
+    /// none outlives a borrow.
     #[inline(always)]
-    pub(super) fn each(
-        &mut self,
-        arrays: &mut Arrays,
-        mut f: impl FnMut(&mut bindings::migrate_vma, Range<usize>) -> Result,
-    ) -> Result {
-        if self.align.is_none() {
-            let (src, dst, npages) = arrays.raw();
+    pub(super) fn with(&mut self, arrays: &mut Arrays) -> &mut bindings::migrate_vma {
+        let (src, dst, npages) = arrays.raw();
 
-            self.args.src = src;
-            self.args.dst = dst;
-            self.args.npages = npages;
-            return f(&mut self.args, 0..npages);
-        }
-        self.each_of_many(arrays, &mut f)
-    }
-
-    #[inline(never)]
-    fn each_of_many(
-        &self,
-        arrays: &mut Arrays,
-        f: &mut dyn FnMut(&mut bindings::migrate_vma, Range<usize>) -> Result,
-    ) -> Result {
-        let mut start = self.args.start;
-
-        while start < self.args.end {
-            let end = self.align.map_or(self.args.end, |align| {
-                self.args
-                    .end
-                    .min((start & !(align - 1)).saturating_add(align))
-            });
-            let pages =
-                (start - self.args.start) >> PAGE_SHIFT..(end - self.args.start) >> PAGE_SHIFT;
-            let (src, dst) = arrays.both();
-            let (Some(src), Some(dst)) = (src.get_mut(pages.clone()), dst.get_mut(pages.clone()))
-            else {
-                return Err(EINVAL);
-            };
-            let mut args = bindings::migrate_vma {
-                src: src.as_mut_ptr().cast(),
-                dst: dst.as_mut_ptr().cast(),
-                npages: pages.len(),
-                start,
-                end,
-                ..self.args
-            };
-
-            f(&mut args, pages)?;
-            start = end;
-        }
-        Ok(())
+        self.0.src = src;
+        self.0.dst = dst;
+        self.0.npages = npages;
+        &mut self.0
     }
 }
