@@ -6,21 +6,22 @@
 
 use crate::{
     bindings,
-    queue::Work, //
+    queue::{
+        self,
+        Slot,
+        Work,
+        WorkQueue, //
+    },
 };
 use core::{
     pin::Pin,
-    ptr::{
-        self,
-        NonNull, //
-    }, //
+    ptr, //
 };
 use kernel::{
     prelude::*,
     sync::atomic::{
         Atomic,
-        Full,
-        Relaxed, //
+        Full, //
     },
     time::{
         msecs_to_jiffies,
@@ -97,7 +98,7 @@ impl<'a> Hand<'a> {
 
         // SAFETY: The queue exists as long as code of this module can be called. Dropping the item,
         // before which it stays where it is, ends its use.
-        unsafe { hand.work.enqueue_on(cpu, raw_queue()) };
+        unsafe { hand.work.enqueue_on(cpu, QUEUE.raw()) };
         Ok(hand)
     }
 }
@@ -188,39 +189,17 @@ fn processors() -> impl Iterator<Item = c_int> {
     })
 }
 
-/// Address of the work queue, 0 before the module is initialized.
-static QUEUE: Atomic<usize> = Atomic::new(0);
+/// The queue on which hands work.
+static QUEUE: Slot = Slot::new();
 
-fn raw_queue() -> *mut bindings::workqueue_struct {
-    ptr::with_exposed_provenance_mut(QUEUE.load(Relaxed))
-}
+/// Makes the queue. May sleep.
+pub(crate) fn start() -> Result<queue::Owner> {
+    // SAFETY: The name is a static string; the queue was just made.
+    let queue = unsafe {
+        WorkQueue::from_raw(bindings::drm_pagemap_helper_alloc_crew_queue(
+            c"drm_pagemap_crew".as_char_ptr(),
+        ))
+    }?;
 
-/// What keeps the work queue; there is one, in the module.
-pub(crate) struct Owner(NonNull<bindings::workqueue_struct>);
-
-// SAFETY: A work queue may be used and destroyed by any thread.
-unsafe impl Send for Owner {}
-// SAFETY: As above.
-unsafe impl Sync for Owner {}
-
-impl Owner {
-    /// Makes the queue. May sleep.
-    pub(crate) fn new() -> Result<Self> {
-        // SAFETY: The name is a static string.
-        let queue = unsafe {
-            bindings::drm_pagemap_helper_alloc_crew_queue(c"drm_pagemap_crew".as_char_ptr())
-        };
-        let queue = NonNull::new(queue).ok_or(ENOMEM)?;
-
-        QUEUE.store(queue.as_ptr() as usize, Relaxed);
-        Ok(Self(queue))
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        // SAFETY: Nobody uses it any more: all callers of this module's symbols are gone.
-        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
-        QUEUE.store(0, Relaxed);
-    }
+    Ok(queue::Owner::publish(queue, &QUEUE))
 }

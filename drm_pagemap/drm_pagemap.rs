@@ -109,14 +109,14 @@ use kernel::prelude::*;
 /// The module: nothing but the queues on which releases run, and large migrations.
 struct DrmPagemapModule {
     _queue: queue::Owner,
-    _crew: crew::Owner,
+    _crew: queue::Owner,
 }
 
 impl kernel::Module for DrmPagemapModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         Ok(Self {
             _queue: queue::Owner::new()?,
-            _crew: crew::Owner::new()?,
+            _crew: crew::start()?,
         })
     }
 }

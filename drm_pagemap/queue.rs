@@ -28,48 +28,67 @@ use kernel::{
     workqueue::Queue, //
 };
 
-/// Address of the queue, 0 before the module is initialized.
-static QUEUE: Atomic<usize> = Atomic::new(0);
+/// One of the module's queues, for who has no reference to it.
+///
+/// # Invariants
+///
+/// 0, or the address of a work queue whose [`Owner`] has not been dropped completely.
+pub(crate) struct Slot(Atomic<usize>);
 
-/// What keeps the queue; there is one, in the module.
-pub struct Owner(NonNull<bindings::workqueue_struct>);
+impl Slot {
+    /// No queue yet.
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
 
-// SAFETY: A work queue may be used and destroyed by any thread.
-unsafe impl Send for Owner {}
-// SAFETY: As above.
-unsafe impl Sync for Owner {}
+    /// The queue; it exists as long as code of this module can be called from without.
+    pub(crate) fn raw(&self) -> *mut bindings::workqueue_struct {
+        ptr::with_exposed_provenance_mut(self.0.load(Relaxed))
+    }
+}
+
+/// The queue for releases.
+static QUEUE: Slot = Slot::new();
+
+/// What keeps a queue of the module. Nobody can queue any more when it is dropped, all users of the
+/// module's symbols being gone, but what is still queued then.
+pub(crate) struct Owner {
+    // In this order: to the end, work may queue work.
+    _queue: WorkQueue,
+    _published: Published,
+}
+
+/// That a slot has a queue, until it is dropped.
+struct Published(&'static Slot);
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        self.0 .0.store(0, Relaxed);
+    }
+}
 
 impl Owner {
-    /// Makes the queue. May sleep.
+    /// Makes the queue for releases. May sleep.
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: The name is a static string.
-        let queue =
-            unsafe { bindings::drm_pagemap_helper_alloc_workqueue(c"drm_pagemap".as_char_ptr()) };
-        let queue = NonNull::new(queue).ok_or(ENOMEM)?;
-
-        QUEUE.store(queue.as_ptr() as usize, Relaxed);
-        Ok(Self(queue))
+        Ok(Self::publish(WorkQueue::new(c"drm_pagemap")?, &QUEUE))
     }
-}
 
-impl Drop for Owner {
-    fn drop(&mut self) {
-        // SAFETY: Nobody can queue any more: all users of the module's symbols are gone. This runs
-        // what is still queued, and waits for it.
-        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
-        QUEUE.store(0, Relaxed);
+    /// Lets `slot` find the queue.
+    pub(crate) fn publish(queue: WorkQueue, slot: &'static Slot) -> Self {
+        // INVARIANT: The owner is made just below.
+        slot.0.store(queue.0.as_ptr() as usize, Relaxed);
+        Self {
+            _queue: queue,
+            _published: Published(slot),
+        }
     }
-}
-
-fn raw() -> *mut bindings::workqueue_struct {
-    ptr::with_exposed_provenance_mut(QUEUE.load(Relaxed))
 }
 
 /// Waits until all that is queued now has been done. Must not be called from the queue itself. May
 /// sleep.
 pub fn flush() {
     // SAFETY: The queue exists as long as code of this module can be called.
-    unsafe { bindings::__flush_workqueue(raw()) };
+    unsafe { bindings::__flush_workqueue(QUEUE.raw()) };
 }
 
 /// A work item, embedded in the object that it is for.
@@ -104,7 +123,12 @@ impl Work {
     pub(crate) unsafe fn enqueue(&self) {
         // SAFETY: The queue exists as long as code of this module can be called; the rest is
         // promised by the caller.
-        unsafe { self.enqueue_on(bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32, raw()) };
+        unsafe {
+            self.enqueue_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
+                QUEUE.raw(),
+            )
+        };
     }
 
     /// As [`enqueue`](Self::enqueue), on another queue, for the processor `cpu`.
@@ -160,9 +184,20 @@ impl WorkQueue {
     #[inline(never)]
     pub fn new(name: &'static CStr) -> Result<Self> {
         // SAFETY: The name is a static string.
-        let queue = unsafe { bindings::drm_pagemap_helper_alloc_workqueue(name.as_char_ptr()) };
+        unsafe {
+            Self::from_raw(bindings::drm_pagemap_helper_alloc_workqueue(
+                name.as_char_ptr(),
+            ))
+        }
+    }
 
-        // INVARIANT: Made just now.
+    /// Takes over a work queue that was just made. [`ENOMEM`]: it is null.
+    ///
+    /// # Safety
+    ///
+    /// It must be the caller's, or null.
+    pub(crate) unsafe fn from_raw(queue: *mut bindings::workqueue_struct) -> Result<Self> {
+        // INVARIANT: Promised by the caller.
         Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
     }
 }
