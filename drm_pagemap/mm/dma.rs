@@ -8,6 +8,7 @@ use crate::{
     bindings,
     device_addr::DeviceAddr,
     mm::{
+        mapper::Mapper,
         Folio,
         Pfn,
         NR_PMD_PAGES,
@@ -19,7 +20,6 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    dma::DmaAddress,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -68,17 +68,12 @@ impl DmaDirection {
 ///
 /// # Invariants
 ///
-/// - `dev` is a valid device, able to do DMA.
-/// - If `iova` has a range, each entry of `addrs` that is present is linked into it, and the links
-///   fill its first `linked` bytes. Otherwise each of them is mapped for `dev` in direction `dir`:
-///   those of order 0 by the run, from one bit of `bounds` to the next, others by themselves, with
-///   the size that their order says.
+/// If `mapper` has a range of I/O virtual addresses, each entry of `addrs` that is present is linked
+/// into it. Otherwise each of them is mapped: those of order 0 by the run, from one bit of `bounds`
+/// to the next, others by themselves, with the size that their order says.
 pub struct DmaMapping<'a> {
-    dev: NonNull<bindings::device>,
-    dir: DmaDirection,
+    mapper: Mapper,
     addrs: &'a mut [DeviceAddr],
-    iova: bindings::dma_iova_state,
-    linked: usize,
     /// The order of the largest piece; [`None`] before the first page is mapped.
     piece: Option<u32>,
     /// Entries that are present are below this.
@@ -162,13 +157,11 @@ impl<'a> DmaMapping<'a> {
         dir: DmaDirection,
         addrs: &'a mut [DeviceAddr],
     ) -> Self {
-        // INVARIANT: No entry is present, as promised; nothing is linked.
+        // INVARIANT: No entry is present, as promised.
         Self {
-            dev,
-            dir,
+            // SAFETY: Promised by the caller.
+            mapper: unsafe { Mapper::new(dev, dir, addrs.len()) },
             addrs,
-            iova: bindings::dma_iova_state::default(),
-            linked: 0,
             piece: None,
             end: 0,
             run: Run::default(),
@@ -211,8 +204,10 @@ impl<'a> DmaMapping<'a> {
         }
 
         let piece = self.prepare().min(order);
-        if self.has_iova() {
-            self.link(index, folio)?;
+        if self.mapper.has_iova() {
+            // INVARIANT: Linked.
+            // SAFETY: A live folio of RAM.
+            self.addrs[index] = unsafe { self.mapper.link(folio.pfn(), order) }?;
             self.end = end;
             return Ok(order);
         }
@@ -223,13 +218,14 @@ impl<'a> DmaMapping<'a> {
         }
         for first in (0..1 << order).step_by(1 << piece) {
             let phys = folio.pfn().phys() + (first << PAGE_SHIFT) as u64;
-            let addr = self.map_phys(phys, PAGE_SIZE << piece)?;
+            // SAFETY: A part of a live folio of RAM.
+            let addr = unsafe { self.mapper.map(phys, PAGE_SIZE << piece) }?;
 
             if piece == 0 {
                 self.set_bounds(index + first, 1);
             }
             // INVARIANT: Mapped with the size that its order says.
-            self.addrs[index + first] = DeviceAddr::system(addr, piece, self.dir);
+            self.addrs[index + first] = DeviceAddr::system(addr, piece, self.mapper.dir());
             self.end = index + first + (1 << piece);
         }
         Ok(piece)
@@ -283,8 +279,9 @@ impl<'a> DmaMapping<'a> {
         if nr == 0 {
             return Ok(());
         }
-        if let Ok(addr) = self.map_phys(phys, nr << PAGE_SHIFT) {
-            let mut addr = DeviceAddr::system(addr.wrapping_add(first), 0, self.dir);
+        // SAFETY: Live folios of RAM.
+        if let Ok(addr) = unsafe { self.mapper.map(phys, nr << PAGE_SHIFT) } {
+            let mut addr = DeviceAddr::system(addr.wrapping_add(first), 0, self.mapper.dir());
 
             self.set_bounds(run.start, nr);
             // INVARIANT: Mapped as a run.
@@ -301,12 +298,13 @@ impl<'a> DmaMapping<'a> {
 
         let mut phys = phys.wrapping_add(first);
         for page in run.start..run.end {
-            let addr = self.map_phys(phys, PAGE_SIZE)?;
+            // SAFETY: One of those folios.
+            let addr = unsafe { self.mapper.map(phys, PAGE_SIZE) }?;
 
             phys = phys.wrapping_add(step);
             // INVARIANT: Mapped as a run of its own.
             self.set_bounds(page, 1);
-            self.addrs[page] = DeviceAddr::system(addr, 0, self.dir);
+            self.addrs[page] = DeviceAddr::system(addr, 0, self.mapper.dir());
             self.end = page + 1;
         }
         Ok(())
@@ -317,17 +315,8 @@ impl<'a> DmaMapping<'a> {
     ///
     /// [`EFAULT`]: a page can't be mapped.
     pub fn sync(&mut self) -> Result {
-        if !self.has_iova() || self.linked == 0 {
-            return self.map_run();
-        }
-        // SAFETY: By the type invariant this part of the range is linked.
-        kernel::error::to_result(unsafe {
-            bindings::drm_pagemap_helper_dma_iova_sync(
-                self.dev.as_ptr(),
-                &mut self.iova,
-                self.linked,
-            )
-        })
+        self.map_run()?;
+        self.mapper.sync()
     }
 
     /// The addresses, one entry a page.
@@ -347,87 +336,24 @@ impl<'a> DmaMapping<'a> {
     /// Asks for a range of I/O virtual addresses, and for the size of pieces without one.
     #[cold]
     fn begin(&mut self) -> u32 {
-        // SAFETY: The device is valid by the type invariant. If there is no range to be had, the
-        // state stays empty.
-        unsafe {
-            bindings::drm_pagemap_helper_dma_iova_try_alloc(
-                self.dev.as_ptr(),
-                &mut self.iova,
-                self.addrs.len() << PAGE_SHIFT,
-            )
-        };
-        // SAFETY: As above.
-        let piece = piece_order(unsafe { bindings::dma_max_mapping_size(self.dev.as_ptr()) });
+        let piece = self.mapper.begin().min(PMD_ORDER);
+
         self.piece = Some(piece);
         // There are bounds for as many entries only.
-        self.limit = if self.has_iova() || self.addrs.len() > NR_PMD_PAGES {
+        self.limit = if self.mapper.has_iova() || self.addrs.len() > NR_PMD_PAGES {
             1
         } else {
             1 << piece
         };
         piece
     }
-
-    fn has_iova(&self) -> bool {
-        // As dma_use_iova().
-        self.iova.__size != 0
-    }
-
-    fn link(&mut self, index: usize, folio: &Folio) -> Result {
-        // SAFETY: The range has room for all pages of `addrs`, of which no two calls map the same.
-        kernel::error::to_result(unsafe {
-            bindings::drm_pagemap_helper_dma_iova_link(
-                self.dev.as_ptr(),
-                &mut self.iova,
-                folio.pfn().phys(),
-                self.linked,
-                folio.size(),
-                self.dir.as_raw(),
-            )
-        })?;
-        // INVARIANT: Linked just now, behind what was there.
-        self.addrs[index] = DeviceAddr::system(
-            self.iova.addr + self.linked as u64,
-            folio.order(),
-            self.dir, //
-        );
-        self.linked += folio.size();
-        Ok(())
-    }
-
-    fn map_phys(&self, phys: u64, size: usize) -> Result<DmaAddress> {
-        // By its physical address: device-coherent memory can be mapped like RAM, but is not taken
-        // for that where a page is asked for.
-        // SAFETY: The device is valid by the type invariant. The bytes are those of live folios of
-        // RAM.
-        let addr =
-            unsafe { bindings::dma_map_phys(self.dev.as_ptr(), phys, size, self.dir.as_raw(), 0) };
-
-        // SAFETY: The device is valid; the address is what mapping returned.
-        if unsafe { bindings::drm_pagemap_helper_dma_mapping_error(self.dev.as_ptr(), addr) } {
-            return Err(EFAULT);
-        }
-        Ok(addr)
-    }
 }
 
 impl Drop for DmaMapping<'_> {
     fn drop(&mut self) {
-        let dev = self.dev.as_ptr();
-        let has_iova = self.has_iova();
+        let has_iova = self.mapper.has_iova();
         let mut index = 0;
 
-        if has_iova {
-            // SAFETY: By the type invariant `linked` bytes of the range are in use.
-            unsafe {
-                bindings::drm_pagemap_helper_dma_iova_destroy(
-                    dev,
-                    &mut self.iova,
-                    self.linked,
-                    self.dir.as_raw(),
-                )
-            };
-        }
         while index < self.end {
             let addr = self.addrs[index];
             let order = addr.order();
@@ -451,25 +377,9 @@ impl Drop for DmaMapping<'_> {
             }
             if !has_iova {
                 // SAFETY: By the type invariant this undoes one mapping, once.
-                unsafe {
-                    bindings::dma_unmap_phys(
-                        dev,
-                        addr,
-                        (end - index) << PAGE_SHIFT,
-                        self.dir.as_raw(),
-                        0,
-                    )
-                };
+                unsafe { self.mapper.unmap(addr, (end - index) << PAGE_SHIFT) };
             }
             index = end;
         }
     }
-}
-
-/// The largest order that a device which takes `max` bytes a mapping can have mapped at once.
-fn piece_order(max: usize) -> u32 {
-    // Less than a page is refused by the mapping itself.
-    (max >> PAGE_SHIFT)
-        .checked_ilog2()
-        .map_or(0, |order| order.min(PMD_ORDER))
 }

@@ -12,6 +12,7 @@ mod fault;
 mod folio;
 mod interval;
 mod locked_mm;
+mod mapper;
 mod migration;
 mod pfn;
 mod place;
