@@ -17,24 +17,22 @@ use kernel::{
     dma::Coherent,
     io::{
         io_read,
-        io_write, //
+        io_write,
+        poll::read_poll_timeout, //
     },
     prelude::*,
     sync::barrier::{
         dma_mb,
         Read, //
     },
-    time::{
-        delay::fsleep,
-        Delta, //
-    }, //
+    time::Delta, //
 };
 
 /// Words of the fence block; the first one is the sequence number.
 const FENCE_WORDS: usize = 8;
 
-/// How often it is looked whether a reset is over, a millisecond apart.
-const RESET_TRIES: usize = 1000;
+/// How long a reset may take, in milliseconds.
+const RESET_MS: i64 = 1000;
 
 /// A ring with entries of `WORDS` 64-bit words, from the driver's side.
 ///
@@ -106,13 +104,13 @@ impl<const WORDS: usize> BlockRing<WORDS> {
     /// Resets this ring alone. [`ETIMEDOUT`]: it does not end.
     pub(crate) fn reset(&self, engine: &Engine) -> Result {
         engine.write(self.base + block::CONTROL, block::CONTROL_RESET)?;
-        for _ in 0..RESET_TRIES {
-            if engine.read(self.base + block::CONTROL)? & block::CONTROL_RESET == 0 {
-                return Ok(());
-            }
-            fsleep(Delta::from_millis(1));
-        }
-        Err(ETIMEDOUT)
+        read_poll_timeout(
+            || engine.read(self.base + block::CONTROL),
+            |control| control & block::CONTROL_RESET == 0,
+            Delta::from_millis(1),
+            Delta::from_millis(RESET_MS),
+        )?;
+        Ok(())
     }
 
     /// Hands an entry over. There must be room. Returns its sequence number, which is in word 1.

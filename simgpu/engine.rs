@@ -15,7 +15,11 @@ use crate::{
         Batch,
         Ring,
         ENTRIES, //
-    }, //
+    },
+    wakeups::{
+        Wakeups,
+        CHECK_MS, //
+    },
 };
 use kernel::{
     device::{
@@ -26,7 +30,6 @@ use kernel::{
         poll::read_poll_timeout,
         Io, //
     },
-    new_condvar,
     new_mutex,
     pci,
     prelude::*,
@@ -37,21 +40,14 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        CondVar,
-        CondVarTimeoutResult,
         Mutex, //
     },
     time::{
-        delay::fsleep,
-        msecs_to_jiffies,
         Delta,
         Instant,
         Monotonic, //
     }, //
 };
-
-/// How often the device is looked at while its fence is waited for, in milliseconds.
-const CHECK_MS: u32 = 100;
 
 /// How long a reset may take, in milliseconds.
 const RESET_MS: i64 = 1000;
@@ -74,11 +70,8 @@ pub(crate) struct Engine {
     /// [`None`] when the engine has been stopped for good.
     #[pin]
     ring: Mutex<Option<Ring>>,
-    /// Held by who checks the fence before going to sleep, and by who wakes.
     #[pin]
-    wakeups: Mutex<()>,
-    #[pin]
-    woken: CondVar,
+    wakeups: Wakeups,
     /// How often the device was reset.
     resets: Atomic<u32>,
     /// The other engines, as long as they are in use.
@@ -99,8 +92,7 @@ impl Engine {
                 bar,
                 gone: Atomic::new(false),
                 ring <- new_mutex!(Some(ring), "simgpu::Engine::ring"),
-                wakeups <- new_mutex!((), "simgpu::Engine::wakeups"),
-                woken <- new_condvar!("simgpu::Engine::woken"),
+                wakeups <- Wakeups::new(),
                 resets: Atomic::new(0),
                 compute <- new_mutex!(None, "simgpu::Engine::compute"),
             }? Error),
@@ -240,24 +232,14 @@ impl Engine {
     /// [`ENODEV`]: the device is gone.
     fn wait(&self, ring: &Ring, batch: &Batch) -> Result {
         let mut progress = Progress::new();
-        let mut wakeups = self.wakeups.lock();
 
-        while !ring.is_signalled(batch)? {
-            self.check(&mut progress)?;
-
-            let slice = msecs_to_jiffies(CHECK_MS);
-            match self.woken.wait_interruptible_timeout(&mut wakeups, slice) {
-                CondVarTimeoutResult::Woken { .. } | CondVarTimeoutResult::Timeout => (),
-                // There is no uninterruptible wait with a time-out. What has begun must end before
-                // the memory in question is let go, so a task with a signal looks by itself.
-                CondVarTimeoutResult::Signal { .. } => {
-                    drop(wakeups);
-                    fsleep(Delta::from_micros(200));
-                    wakeups = self.wakeups.lock();
-                }
+        self.wakeups.wait(|| {
+            if ring.is_signalled(batch)? {
+                return Ok(Some(()));
             }
-        }
-        Ok(())
+            self.check(&mut progress)?;
+            Ok(None)
+        })
     }
 
     /// Looks after the engine from time to time, while its fence is waited for.
@@ -375,9 +357,7 @@ impl Engine {
     }
 
     fn wake(&self) {
-        let _wakeups = self.wakeups.lock();
-
-        self.woken.notify_all();
+        self.wakeups.wake();
     }
 }
 

@@ -26,7 +26,8 @@ use crate::{
         drm_simgpu_vm_create,
         drm_simgpu_vm_destroy,
         drm_simgpu_wait, //
-    }, //
+    },
+    wakeups::CHECK_MS, //
 };
 use kernel::{
     drm::ioctl::{
@@ -40,9 +41,6 @@ use kernel::{
         Monotonic, //
     }, //
 };
-
-/// How often the device is looked at while a job is waited for, in milliseconds.
-const CHECK_MS: u32 = 100;
 
 impl Ioctl for drm_simgpu_vm_create {
     const COMMAND: u32 = IOWR::<Self>(number(uapi::DRM_SIMGPU_VM_CREATE));

@@ -11,7 +11,11 @@ use crate::{
         block,
         halves,
         ALL_ONES, //
-    }, //
+    },
+    wakeups::{
+        Wakeups,
+        CHECK_MS, //
+    },
 };
 use core::ops::Range;
 use kernel::{
@@ -20,7 +24,6 @@ use kernel::{
         Device, //
     },
     dma::DmaAddress,
-    new_condvar,
     new_mutex,
     prelude::*,
     sync::{
@@ -29,14 +32,9 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        CondVar,
-        CondVarTimeoutResult,
         Mutex, //
     },
     time::{
-        delay::fsleep,
-        msecs_to_jiffies,
-        Delta,
         Instant,
         Monotonic, //
     }, //
@@ -59,9 +57,6 @@ const STATUS_OK: u32 = 1;
 
 /// The verdict on a [`Command::Cancel`] that comes too late.
 const STATUS_NOT_STALLED: u32 = 12;
-
-/// How often the device is looked at while a command is waited for, in milliseconds.
-const CHECK_MS: u32 = 100;
 
 /// A root that is there; see the device's `REGISTERS.md`.
 const ROOT_VALID: u64 = 1;
@@ -117,11 +112,8 @@ pub(crate) struct Mmu {
     /// [`None`] when it has been stopped for good.
     #[pin]
     ring: Mutex<Option<BlockRing<WORDS>>>,
-    /// As in [`Engine`].
     #[pin]
-    wakeups: Mutex<()>,
-    #[pin]
-    woken: CondVar,
+    wakeups: Wakeups,
     /// What the roots' registers hold, for after a reset.
     roots: [Atomic<u64>; regs::ASIDS],
     invalidations: Atomic<u64>,
@@ -134,8 +126,7 @@ impl Mmu {
 
         try_pin_init!(Self {
             ring <- new_mutex!(Some(ring?), "simgpu::Mmu::ring"),
-            wakeups <- new_mutex!((), "simgpu::Mmu::wakeups"),
-            woken <- new_condvar!("simgpu::Mmu::woken"),
+            wakeups <- Wakeups::new(),
             roots: [const { Atomic::new(0) }; regs::ASIDS],
             invalidations: Atomic::new(0),
             engine,
@@ -224,39 +215,28 @@ impl Mmu {
         let timeout = i64::from(module_parameters::timeout_ms.value());
         let begun: Instant<Monotonic> = Instant::now();
         let mut checked = begun;
-        let mut wakeups = self.wakeups.lock();
 
-        while ring.done()? < seq {
+        self.wakeups.wait(|| {
+            if ring.done()? >= seq {
+                return Ok(Some(Waited::Done));
+            }
             if ring.is_stale(&self.engine) {
-                return Ok(Waited::Reset);
+                return Ok(Some(Waited::Reset));
             }
             if checked.elapsed().as_millis() >= i64::from(CHECK_MS) {
                 checked = Instant::now();
                 self.engine.check_alive()?;
                 if begun.elapsed().as_millis() >= timeout || ring.is_stuck(&self.engine)? {
-                    return Ok(Waited::TooLong);
+                    return Ok(Some(Waited::TooLong));
                 }
             }
-
-            let slice = msecs_to_jiffies(CHECK_MS);
-            match self.woken.wait_interruptible_timeout(&mut wakeups, slice) {
-                CondVarTimeoutResult::Woken { .. } | CondVarTimeoutResult::Timeout => (),
-                // As in `Engine::wait`.
-                CondVarTimeoutResult::Signal { .. } => {
-                    drop(wakeups);
-                    fsleep(Delta::from_micros(200));
-                    wakeups = self.wakeups.lock();
-                }
-            }
-        }
-        Ok(Waited::Done)
+            Ok(None)
+        })
     }
 
     /// A command's fence was signalled, or so says the device.
     pub(crate) fn interrupt(&self) {
-        let _wakeups = self.wakeups.lock();
-
-        self.woken.notify_all();
+        self.wakeups.wake();
     }
 
     /// Starts it, after a reset of the device.

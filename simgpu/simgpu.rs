@@ -45,6 +45,7 @@ mod svm;
 mod uapi;
 mod vram;
 mod vram_op;
+mod wakeups;
 
 kernel::module_pci_driver! {
     type: driver::SimgpuDriver,
