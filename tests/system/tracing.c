@@ -180,19 +180,29 @@ static void to_vram_and_back_by_faults(void)
 	trace_free(&step.trace);
 }
 
+/* Has a buffer in VRAM, and returns of which device. */
+static int64_t in_vram(struct buffer *buf)
+{
+	struct step step;
+	int64_t device;
+
+	buffer_map_at(buf, PAGES * PAGE, OFFSET);
+	buffer_write(buf);
+	begin(&step);
+	buffer_populate(buf);
+	end(&step);
+	device = device_of(&step.trace);
+	trace_free(&step.trace);
+	return device;
+}
+
 static void back_by_eviction(void)
 {
 	struct buffer buf;
 	struct step step;
 	int64_t device;
 
-	buffer_map_at(&buf, PAGES * PAGE, OFFSET);
-	buffer_write(&buf);
-	begin(&step);
-	buffer_populate(&buf);
-	end(&step);
-	device = device_of(&step.trace);
-	trace_free(&step.trace);
+	device = in_vram(&buf);
 
 	begin(&step);
 	buffer_evict(&buf);
@@ -227,13 +237,7 @@ static void freed_in_vram(void)
 	struct step step;
 	int64_t device;
 
-	buffer_map_at(&buf, PAGES * PAGE, OFFSET);
-	buffer_write(&buf);
-	begin(&step);
-	buffer_populate(&buf);
-	end(&step);
-	device = device_of(&step.trace);
-	trace_free(&step.trace);
+	device = in_vram(&buf);
 
 	begin(&step);
 	check(!munmap(buf.mem, buf.size), "unmapping");
