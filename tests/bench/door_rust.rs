@@ -29,8 +29,7 @@ use kernel::{
     bindings,
     device,
     drm::{
-        self,
-        gem,
+        DriverInfo,
         UnregisteredDevice, //
     },
     error::to_result,
@@ -86,49 +85,22 @@ impl ModuleMetadata for LocalModule {
     };
 }
 
-// The least that a DRM driver is made of.
+#[path = "../kunit/least_driver.rs"]
+mod least_driver;
 
-#[pin_data]
-struct DriverData {}
-struct Driver;
-struct File;
-#[pin_data]
-struct Object {}
+use least_driver::{
+    Driver,
+    DriverData, //
+};
 
-impl drm::file::DriverFile for File {
-    type Driver = Driver;
-
-    fn open(_dev: &drm::Device<Driver>) -> Result<core::pin::Pin<KBox<Self>>> {
-        Ok(KBox::new(Self, GFP_KERNEL)?.into())
-    }
-}
-
-impl gem::DriverObject for Object {
-    type Driver = Driver;
-    type Args = ();
-
-    fn new(_dev: &drm::Device<Driver>, _size: usize, _args: ()) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {})
-    }
-}
-
-#[vtable]
-impl drm::Driver for Driver {
-    type Data = DriverData;
-    type RegistrationData<'a> = ();
-    type File = File;
-    type Object = gem::Object<Object>;
-    type ParentDevice<Ctx: device::DeviceContext> = faux::Device<Ctx>;
-
-    const INFO: drm::DriverInfo = drm::DriverInfo {
-        major: 0,
-        minor: 0,
-        patchlevel: 0,
-        name: NAME,
-        desc: c"drm_pagemap benchmark",
-    };
-    const IOCTLS: &'static [drm::ioctl::DrmIoctlDescriptor] = &[];
-}
+/// The driver of the GPU.
+const DRM_INFO: DriverInfo = DriverInfo {
+    major: 0,
+    minor: 0,
+    patchlevel: 0,
+    name: NAME,
+    desc: c"drm_pagemap benchmark",
+};
 
 /// The pagemap: memory that C allocated, given out from one end to the other, and from the start
 /// again when nothing is in use.

@@ -3,6 +3,10 @@
 //! A device with memory of its own: a DRM device on the faux bus, and its pagemap.
 
 use crate::{
+    least_driver::{
+        Driver,
+        DriverData, //
+    },
     ram::DmaDevice,
     vram::{
         self,
@@ -25,12 +29,7 @@ use drm_pagemap::{
     Registration, //
 };
 use kernel::{
-    device,
-    drm::{
-        self,
-        gem,
-        UnregisteredDevice, //
-    },
+    drm::UnregisteredDevice,
     faux,
     page::{
         PAGE_SHIFT,
@@ -46,51 +45,6 @@ use kernel::{
 
 /// A handle on an allocation.
 pub(crate) type Handle = ARef<Devmem<Chunk>>;
-
-// The least that a DRM driver is made of. The device is never registered: user space knows it by
-// another name.
-
-#[pin_data]
-pub(crate) struct DriverData {}
-pub(crate) struct Driver;
-pub(crate) struct File;
-#[pin_data]
-pub(crate) struct Object {}
-
-impl drm::file::DriverFile for File {
-    type Driver = Driver;
-
-    fn open(_dev: &drm::Device<Driver>) -> Result<core::pin::Pin<KBox<Self>>> {
-        Ok(KBox::new(Self, GFP_KERNEL)?.into())
-    }
-}
-
-impl gem::DriverObject for Object {
-    type Driver = Driver;
-    type Args = ();
-
-    fn new(_dev: &drm::Device<Driver>, _size: usize, _args: ()) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {})
-    }
-}
-
-#[vtable]
-impl drm::Driver for Driver {
-    type Data = DriverData;
-    type RegistrationData<'a> = ();
-    type File = File;
-    type Object = gem::Object<Object>;
-    type ParentDevice<Ctx: device::DeviceContext> = faux::Device<Ctx>;
-
-    const INFO: drm::DriverInfo = drm::DriverInfo {
-        major: 0,
-        minor: 0,
-        patchlevel: 0,
-        name: c"hmm_dmirror",
-        desc: c"mirror for the kernel's HMM tests",
-    };
-    const IOCTLS: &'static [drm::ioctl::DrmIoctlDescriptor] = &[];
-}
 
 /// The device's pagemap.
 pub(crate) struct Memory(Arc<Vram>);

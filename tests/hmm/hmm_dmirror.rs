@@ -8,6 +8,8 @@
 //! is RAM that is copied by the CPU, in [`ram`].
 
 mod device;
+#[path = "../kunit/least_driver.rs"]
+mod least_driver;
 mod mirror;
 mod node;
 mod ram;
@@ -23,11 +25,22 @@ use crate::{
     },
 };
 use kernel::{
+    drm::DriverInfo,
     miscdevice::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
     prelude::*, //
+};
+
+/// The devices' driver, for DRM. They are never registered there: user space knows them by another
+/// name.
+const DRM_INFO: DriverInfo = DriverInfo {
+    major: 0,
+    minor: 0,
+    patchlevel: 0,
+    name: c"hmm_dmirror",
+    desc: c"mirror for the kernel's HMM tests",
 };
 
 /// The registration of a [`Node`].

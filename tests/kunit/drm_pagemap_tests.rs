@@ -13,6 +13,7 @@ mod ffi;
 #[macro_use]
 mod harness;
 mod gpu;
+mod least_driver;
 mod random;
 mod thread;
 mod user;
@@ -74,8 +75,18 @@ mod svm_range;
 mod concurrency;
 
 use kernel::{
+    drm::DriverInfo,
     error::to_result,
     prelude::*, //
+};
+
+/// The mock GPU's driver.
+const DRM_INFO: DriverInfo = DriverInfo {
+    major: 0,
+    minor: 0,
+    patchlevel: 0,
+    name: c"drm_pagemap_kunit",
+    desc: c"drm_pagemap KUnit",
 };
 
 /// What watches the DMA layer, and migrations.

@@ -10,6 +10,10 @@ use crate::{
         Failure,
         Outcome, //
     },
+    least_driver::{
+        Driver,
+        DriverData, //
+    },
     user::UserMemory,
     vram::{
         Layout,
@@ -53,7 +57,6 @@ use kernel::{
     bindings, device,
     drm::{
         self,
-        gem,
         UnregisteredDevice, //
     },
     error::to_result,
@@ -85,50 +88,6 @@ const NAME: &CStr = c"drm_pagemap_kunit";
 
 /// The pages of device memory that a mock GPU has: 8 MiB.
 pub(crate) const VRAM_PAGES: usize = 2048;
-
-// The least that a DRM driver is made of.
-
-#[pin_data]
-pub(crate) struct DriverData {}
-pub(crate) struct Driver;
-pub(crate) struct File;
-#[pin_data]
-pub(crate) struct Object {}
-
-impl drm::file::DriverFile for File {
-    type Driver = Driver;
-
-    fn open(_dev: &drm::Device<Driver>) -> Result<core::pin::Pin<KBox<Self>>> {
-        Ok(KBox::new(Self, GFP_KERNEL)?.into())
-    }
-}
-
-impl gem::DriverObject for Object {
-    type Driver = Driver;
-    type Args = ();
-
-    fn new(_dev: &drm::Device<Driver>, _size: usize, _args: ()) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {})
-    }
-}
-
-#[vtable]
-impl drm::Driver for Driver {
-    type Data = DriverData;
-    type RegistrationData<'a> = ();
-    type File = File;
-    type Object = gem::Object<Object>;
-    type ParentDevice<Ctx: device::DeviceContext> = faux::Device<Ctx>;
-
-    const INFO: drm::DriverInfo = drm::DriverInfo {
-        major: 0,
-        minor: 0,
-        patchlevel: 0,
-        name: c"drm_pagemap_kunit",
-        desc: c"drm_pagemap KUnit",
-    };
-    const IOCTLS: &'static [drm::ioctl::DrmIoctlDescriptor] = &[];
-}
 
 /// The mock's pagemap.
 pub(crate) struct Memory(Arc<Vram>, Policy);
