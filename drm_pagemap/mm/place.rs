@@ -24,7 +24,10 @@ use kernel::{
         PAGE_SIZE, //
     },
     prelude::*,
-    sync::Arc, //
+    sync::{
+        Arc,
+        Mutex, //
+    },
 };
 
 /// Where a page is.
@@ -53,6 +56,14 @@ impl IntervalOps for Watch {
     }
 }
 
+/// The lock for a snapshot.
+// Not in the generic function: each crate that has an instance of that would have another name for
+// the one class of the lock, of which lockdep complains.
+#[inline(never)]
+fn new_lock() -> Result<Arc<Mutex<()>>> {
+    Arc::pin_init(new_mutex!((), "drm_pagemap::places"), GFP_KERNEL)
+}
+
 /// Calls `found` with the address and place of each page of `range` (in bytes, page-aligned).
 ///
 /// Device pages count only if they are of `owner`. A snapshot: places can change at any time. May
@@ -68,7 +79,7 @@ pub fn places(
         return Err(EINVAL);
     }
 
-    let lock = Arc::pin_init(new_mutex!((), "drm_pagemap::places"), GFP_KERNEL)?;
+    let lock = new_lock()?;
     let mut places = KVec::with_capacity(NR_PMD_PAGES, GFP_KERNEL)?;
     let mut start = range.start;
 
