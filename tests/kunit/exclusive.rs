@@ -10,7 +10,6 @@ use crate::{
         check_eq,
         check_err,
         suite,
-        Failure,
         Outcome,
         Test, //
     },
@@ -18,7 +17,10 @@ use crate::{
         take,
         watch, //
     },
-    thread::Thread,
+    thread::{
+        wait_until_set,
+        Thread, //
+    },
     user::UserMemory, //
 };
 use drm_pagemap::mm::Event;
@@ -72,30 +74,29 @@ fn cpu_waits(test: &mut Test, gpu: &Gpu) -> Outcome {
     let interval = watch(test.mm(), memory.range(), gpu.pagemap().owner())?;
     let started = Arc::new(Atomic::<usize>::new(0), GFP_KERNEL)?;
     let touched = Arc::new(Atomic::<usize>::new(0), GFP_KERNEL)?;
-    let mut thread = None;
-
+    let held = Arc::new(Atomic::<usize>::new(0), GFP_KERNEL)?;
+    let (go, started_by, touched_by) = (held.clone(), started.clone(), touched.clone());
+    // Before the lock is taken: under it, memory can't be allocated.
+    let thread = Thread::start(move |_: &MmWithUser| {
+        wait_until_set(&go);
+        started_by.store(1, Relaxed);
+        check_eq!(memory.touch(1)?, 0x77);
+        touched_by.store(1, Relaxed);
+        Ok(())
+    })?;
     let early = interval.exclusive(memory.addr(1), |_, page| {
-        let (started_by, touched_by) = (started.clone(), touched.clone());
-        thread = Some(Thread::start(move |_: &MmWithUser| {
-            started_by.store(1, Relaxed);
-            check_eq!(memory.touch(1)?, 0x77);
-            touched_by.store(1, Relaxed);
-            Ok(())
-        }));
-        while started.load(Relaxed) == 0 {
-            fsleep(Delta::from_millis(1));
-        }
+        held.store(1, Relaxed);
+        wait_until_set(&started);
         fsleep(Delta::from_millis(50));
         let early = touched.load(Relaxed);
 
         page.write(0, &[0x77])?;
         Ok(early)
-    })?;
+    });
 
-    match thread {
-        Some(thread) => thread?.join()?,
-        None => return Err(Failure::new(fmt!("it was not called"))),
-    }
+    held.store(1, Relaxed);
+    let early = early?;
+    thread.join()?;
     check_eq!(early, 0);
     check_eq!(touched.load(Relaxed), 1);
     Ok(())

@@ -12,7 +12,10 @@ use crate::{
         Outcome,
         Test, //
     },
-    thread::Thread,
+    thread::{
+        wait_until_set,
+        Thread, //
+    },
     user::UserMemory, //
 };
 use core::{
@@ -209,9 +212,7 @@ fn no_change_while_committing(test: &mut Test, gpu: &Gpu) -> Outcome {
     let (go, started_by, unmapped_by) = (committing.clone(), started.clone(), unmapped.clone());
     // Before the lock is taken: under it, memory can't be allocated.
     let thread = Thread::start(move |_: &MmWithUser| {
-        while go.load(Relaxed) == 0 {
-            fsleep(Delta::from_millis(1));
-        }
+        wait_until_set(&go);
         started_by.store(1, Relaxed);
         memory.part(3..4).unmap()?;
         unmapped_by.store(1, Relaxed);
@@ -219,9 +220,7 @@ fn no_change_while_committing(test: &mut Test, gpu: &Gpu) -> Outcome {
     })?;
     let quiet = interval.read_begin().commit(|_| {
         committing.store(1, Relaxed);
-        while started.load(Relaxed) == 0 {
-            fsleep(Delta::from_millis(1));
-        }
+        wait_until_set(&started);
         fsleep(Delta::from_millis(50));
         interval.ops().told.load(Relaxed) == 0 && unmapped.load(Relaxed) == 0
     });

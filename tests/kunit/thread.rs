@@ -18,8 +18,16 @@ use kernel::{
     mm::MmWithUser,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Completion, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     },
     types::Opaque, //
 };
@@ -116,5 +124,12 @@ impl<F: FnOnce(&MmWithUser) -> Outcome + Send> Drop for Thread<F> {
         self.wait();
         // SAFETY: The thread's function runs, or did.
         unsafe { ffi::drm_pagemap_kunit_thread_join(self.task.as_ptr()) };
+    }
+}
+
+/// Waits until another thread has stored something in `flag`. Sleeps.
+pub(crate) fn wait_until_set(flag: &Atomic<usize>) {
+    while flag.load(Relaxed) == 0 {
+        fsleep(Delta::from_millis(1));
     }
 }
