@@ -8,6 +8,7 @@ use crate::{
         check_eq,
         Outcome, //
     },
+    user::HUGE, //
 };
 use drm_pagemap::{
     mm::DmaDirection,
@@ -206,28 +207,23 @@ impl Vram {
     }
 
     /// Allocates pages, in an order as `layout` says.
+    ///
+    /// One run of pages starts where a large folio may, if there is room, as drivers' memory
+    /// managers see to: what an earlier allocation has is free only some time after its last page
+    /// is, so the first free page can be any.
     fn alloc(&self, pages: usize, layout: Layout) -> Result<KVec<usize>> {
         let mut used = self.used.lock();
-        let mut found = KVec::with_capacity(pages, GFP_KERNEL)?;
-        let (step, run) = match layout {
-            Layout::Contiguous | Layout::Backwards => (1, pages),
-            Layout::Scattered => (2, 1),
-        };
-        let mut page = 0;
+        let align = if pages < HUGE / PAGE_SIZE { 1 } else { HUGE / PAGE_SIZE };
+        let mut found = match layout {
+            Layout::Contiguous | Layout::Backwards => {
+                match find(&used, pages, pages, align) {
+                    Err(ENOSPC) => find(&used, pages, pages, 1),
+                    found => found,
+                }
+            }
+            Layout::Scattered => find(&used, pages, 1, 2),
+        }?;
 
-        while found.len() < pages {
-            if page + run.max(step) > used.len() {
-                return Err(ENOSPC);
-            }
-            if used[page..page + run].iter().any(|&used| used) {
-                page += 1;
-                continue;
-            }
-            for i in page..page + run {
-                found.push(i, GFP_KERNEL)?;
-            }
-            page += step.max(run);
-        }
         for &page in &found {
             used[page] = true;
         }
@@ -394,6 +390,27 @@ impl Vram {
         check_eq!(self.counts.released_atomically.load(Relaxed), 0);
         Ok(())
     }
+}
+
+/// Finds free pages in runs of `run`, each of which begins at a multiple of `align`.
+fn find(used: &[bool], pages: usize, run: usize, align: usize) -> Result<KVec<usize>> {
+    let mut found = KVec::with_capacity(pages, GFP_KERNEL)?;
+    let mut page = 0;
+
+    while found.len() < pages {
+        if page + run > used.len() {
+            return Err(ENOSPC);
+        }
+        if used[page..page + run].iter().any(|&used| used) {
+            page += align;
+            continue;
+        }
+        for i in page..page + run {
+            found.push(i, GFP_KERNEL)?;
+        }
+        page = (page + run).next_multiple_of(align);
+    }
+    Ok(found)
 }
 
 /// In what order an allocation has its pages.
