@@ -183,7 +183,12 @@ fn misaligned(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = huge(1, 1)?;
 
     gpu.migrate(test.mm(), small.range())?;
-    gpu.migrate(test.mm(), memory.range())?;
+    gpu.migrate_as(
+        test.mm(),
+        memory.range(),
+        Layout::FirstFit,
+        &Details::default(),
+    )?;
     check_order(test, gpu, &memory, 7, 0)?;
     memory.verify(1)?;
     small.verify(2)

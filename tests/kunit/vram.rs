@@ -207,20 +207,16 @@ impl Vram {
     }
 
     /// Allocates pages, in an order as `layout` says.
-    ///
-    /// One run of pages starts where a large folio may, if there is room, as drivers' memory
-    /// managers see to: what an earlier allocation has is free only some time after its last page
-    /// is, so the first free page can be any.
     fn alloc(&self, pages: usize, layout: Layout) -> Result<KVec<usize>> {
         let mut used = self.used.lock();
-        let align = if pages < HUGE / PAGE_SIZE { 1 } else { HUGE / PAGE_SIZE };
+        let huge = HUGE / PAGE_SIZE;
+        let first_fit = |used: &[bool]| find(used, pages, pages, 1);
         let mut found = match layout {
-            Layout::Contiguous | Layout::Backwards => {
-                match find(&used, pages, pages, align) {
-                    Err(ENOSPC) => find(&used, pages, pages, 1),
-                    found => found,
-                }
-            }
+            Layout::Contiguous if pages >= huge => match find(&used, pages, pages, huge) {
+                Err(ENOSPC) => first_fit(&used),
+                found => found,
+            },
+            Layout::Contiguous | Layout::FirstFit | Layout::Backwards => first_fit(&used),
             Layout::Scattered => find(&used, pages, 1, 2),
         }?;
 
@@ -416,8 +412,12 @@ fn find(used: &[bool], pages: usize, run: usize, align: usize) -> Result<KVec<us
 /// In what order an allocation has its pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// One after the other.
+    /// One after the other, from where a large folio may be on if there is room, as drivers' memory
+    /// managers see to. What an earlier allocation has is free only some time after its last page
+    /// is, so without that it would depend on time whether large folios stay whole.
     Contiguous,
+    /// One after the other, in the first place that has room.
+    FirstFit,
     /// No two side by side.
     Scattered,
     /// The last one first.
