@@ -312,7 +312,10 @@ impl FoundPage<'_> {
     fn piece_order(&self, rest: usize) -> u32 {
         let aligned = (self.pfn().as_usize() | (self.addr >> PAGE_SHIFT)).trailing_zeros();
 
-        self.map_order().min(aligned).min(rest.ilog2())
+        // Checked, though `rest` is not 0: objtool does not know that the panic does not return.
+        let fits = rest.checked_ilog2().unwrap_or(0);
+
+        self.map_order().min(aligned).min(fits)
     }
 
     /// Reads it, if it is RAM, from byte `offset` on. Who else writes to it meanwhile is seen or
