@@ -391,6 +391,11 @@ impl<T: SvmOps> SvmRange<T> {
     /// Has the device's page tables filled with the pages of the range, which are faulted in as
     /// `access` says; returns at once if they are.
     ///
+    /// Pages in device memory that the process shares with others, after a fork, say, come to RAM if
+    /// they are to be written to, as they do when a CPU writes; their allocations' time slices end.
+    /// Returns whether there were any: now they are the process's own, and a driver may want to
+    /// migrate, and populate, again.
+    ///
     /// The driver's lock and the mmap lock must not be held; may sleep. When this returns, it can
     /// all be invalid again: the device then takes another page fault.
     ///
@@ -404,24 +409,41 @@ impl<T: SvmOps> SvmRange<T> {
     /// - [`EOPNOTSUPP`]: there are pages in a device's memory that this one can't get at;
     /// - [`EINTR`]: the task is being killed;
     /// - [`ENOMEM`], and what [`SvmOps::map`] says.
-    pub fn populate(&self, access: Access) -> Result {
+    pub fn populate(&self, access: Access) -> Result<bool> {
+        /// How often pages are taken home that have become read-only in between.
+        const TRIES: usize = 10;
+
         let mapped = self.interval.ops();
         let _pass = mapped.pagemap.gate().enter()?;
 
         if self.is_populated(access) {
-            return Ok(());
+            return Ok(false);
         }
         let active = Pagemap::acquire(mapped.pagemap.as_arc_borrow())?;
-        let mut new = SvmPages::new(active, mapped.pagemap.frames(), self.range(), access)?;
+        let new = SvmPages::new(active, mapped.pagemap.frames(), self.range(), access)?;
+        let mut new = Some(new);
         let mut pages = Pages::new(&self.interval, self.range(), access)?;
 
-        pages.fault_and_commit(|state, found| {
-            new.fill(&found)?;
-            mapped.unmap(state);
-            mapped.ops.map(state, &new)?;
-            *mapped.pages.access_mut(state) = Some(new);
-            Ok(())
-        })
+        for tries in 0..TRIES {
+            let done = pages.fault_and_commit(|state, found| {
+                if access == Access::Write && has_shared_device_pages(&found) {
+                    return Ok(false);
+                }
+                let mut new = new.take().ok_or(EINVAL)?;
+
+                new.fill(&found)?;
+                mapped.unmap(state);
+                mapped.ops.map(state, &new)?;
+                *mapped.pages.access_mut(state) = Some(new);
+                Ok(true)
+            })?;
+
+            if done {
+                return Ok(tries > 0);
+            }
+            pages.fault_read_only()?;
+        }
+        Err(EBUSY)
     }
 
     /// Has the device's page tables filled with the page at `addr` (in bytes) alone, in RAM, where
@@ -453,6 +475,25 @@ impl<T: SvmOps> SvmRange<T> {
 
         self.interval.ops().unmap(&mut state);
     }
+}
+
+/// Whether there are pages in device memory that the process may not write to. Whoever takes them
+/// home shall not have to wait: their time slices end. Called with the lock held.
+#[inline(never)]
+fn has_shared_device_pages(found: &Found<'_>) -> bool {
+    let mut any = false;
+
+    for page in (0..found.nr_pages()).filter_map(|index| found.page(index)) {
+        if page.is_writable() || !page.is_device() {
+            continue;
+        }
+        // SAFETY: Just now it is a page that is mapped, and so referenced.
+        if let Some(zdd) = Zdd::of_folio(unsafe { Folio::of_page(page.pfn().page()) }) {
+            zdd.devmem().end_timeslice();
+        }
+        any = true;
+    }
+    any
 }
 
 #[pinned_drop]

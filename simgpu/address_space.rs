@@ -9,7 +9,6 @@ use crate::{
         Prefer, //
     },
     bring::bring,
-    evict::evict_range,
     page_table::{
         PageTable,
         Use, //
@@ -267,17 +266,12 @@ impl AddressSpace {
         }
 
         let range = self.range(&mm, addr, window)?;
-        range.populate(access)?;
+        if range.populate(access)? && moves {
+            // What came to RAM to become the process's own can go back.
+            return Ok(false);
+        }
         if self.tables.lock().allows(addr, how) {
             return Ok(true);
-        }
-        if how != Use::Read && self.tables.lock().allows_reading_vram(addr) {
-            // After a fork, say, a page in VRAM is shared, and for reading only. hmm_range_fault()
-            // takes it as it is, whatever was asked for, as there is no device that could take the
-            // fault. In RAM it can be taken; then what is the process's own can come back.
-            evict_range(&self.svm.pagemap, &mm, &(addr..addr + PAGE_SIZE))?;
-            range.populate(access)?;
-            return Ok(false);
         }
         if how == Use::Atomic && self.tables.lock().allows(addr, Use::Write) {
             range.populate_exclusive(addr)?;

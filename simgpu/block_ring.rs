@@ -40,6 +40,7 @@ const RESET_MS: i64 = 1000;
 pub(crate) struct BlockRing<const WORDS: usize> {
     /// Offset of its registers.
     base: usize,
+    /// A power of two.
     entries: usize,
     words: Coherent<[u64]>,
     fence: Coherent<[u64]>,
@@ -120,7 +121,7 @@ impl<const WORDS: usize> BlockRing<WORDS> {
             io_write!(self.words, [try: self.tail * WORDS + i], word);
         }
         self.seq += 1;
-        self.tail = (self.tail + 1) % self.entries;
+        self.tail = self.slot(self.tail + 1);
         engine.write(self.base + block::RING_TAIL, self.tail as u32)?;
         Ok(self.seq)
     }
@@ -137,9 +138,15 @@ impl<const WORDS: usize> BlockRing<WORDS> {
     /// A word of entry number `seq`, one of those in the ring.
     pub(crate) fn word(&self, seq: u64, word: usize) -> Result<u64> {
         let since = seq.checked_sub(self.started + 1).ok_or(EINVAL)?;
-        let index = since as usize % self.entries;
+        let index = self.slot(since as usize);
 
         Ok(io_read!(self.words, [try: index * WORDS + word]))
+    }
+
+    /// The index of entry `nth` since the start.
+    // No remainder: a path for a division by zero would be one that objtool does not know to end.
+    fn slot(&self, nth: usize) -> usize {
+        nth & (self.entries - 1)
     }
 
     /// Whether the engine does not get on any more, and needs a reset.

@@ -344,19 +344,26 @@ impl Engine {
         })
     }
 
-    /// A fence was signalled, or so says the device.
-    pub(crate) fn fence_interrupt(&self) {
-        let _ = self.with_bar(|bar| bar.write_reg(regs::IRQ_STATUS::zeroed().with_fence(true)));
-        self.wake();
+    /// Makes the device clear interrupts late, for tests; 0: not any more.
+    pub(crate) fn delay_clearing(&self, delay_us: u32) -> Result {
+        self.status()?;
+        self.with_bar(|bar| bar.write(regs::INJECT_IRQ_DELAY_US, delay_us.into()))
     }
 
-    /// A descriptor failed, which its status says too; or the engine halted.
-    pub(crate) fn error_interrupt(&self) {
-        let _ = self.with_bar(|bar| bar.write_reg(regs::IRQ_STATUS::zeroed().with_error(true)));
-        self.wake();
+    /// Clears a vector, so that it can come again: for whatever the device writes to memory from
+    /// now on. What came before is there to be seen when this returns.
+    pub(crate) fn clear_interrupt(&self, vector: usize) {
+        let _ = self.with_bar(|bar| {
+            bar.write(regs::IRQ_STATUS, (1 << vector).into());
+            // The write may still be on its way, while the device finds the bit set and sends
+            // nothing. Reading waits for it.
+            bar.read(regs::IRQ_STATUS)
+        });
     }
 
-    fn wake(&self) {
+    /// A fence was signalled, or a descriptor failed, which its status says too, or the engine
+    /// halted.
+    pub(crate) fn interrupt(&self) {
         self.wakeups.wake();
     }
 }

@@ -285,6 +285,11 @@ impl Ioctl for drm_simgpu_inject {
                 )
                 .ok_or(EINVAL)?
                 .inject(kind, self.count, self.delay_us),
+            uapi::SIMGPU_INJECT_IRQ if kind == uapi::SIMGPU_INJECT_DELAY => {
+                let delay_us = if self.count > 0 { self.delay_us } else { 0 };
+
+                data.pagemap.engine.delay_clearing(delay_us)
+            }
             _ => Err(EINVAL),
         }
     }

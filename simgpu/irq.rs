@@ -8,7 +8,6 @@
 use crate::{
     compute::Compute,
     engine::Engine,
-    regs,
     service::Service, //
 };
 use kernel::{
@@ -98,7 +97,8 @@ struct FenceHandler(Arc<Engine>);
 
 impl ThreadedHandler for FenceHandler {
     fn handle_threaded(&self) -> IrqReturn {
-        self.0.fence_interrupt();
+        self.0.clear_interrupt(FENCE_VECTOR);
+        self.0.interrupt();
         IrqReturn::Handled
     }
 }
@@ -108,7 +108,8 @@ struct ErrorHandler(Arc<Engine>);
 
 impl ThreadedHandler for ErrorHandler {
     fn handle_threaded(&self) -> IrqReturn {
-        self.0.error_interrupt();
+        self.0.clear_interrupt(ERROR_VECTOR);
+        self.0.interrupt();
         IrqReturn::Handled
     }
 }
@@ -180,17 +181,12 @@ impl<'a> ComputeInterrupts<'a> {
     }
 }
 
-/// Clears a vector's bit, so that it can come again.
-fn clear(engine: &Engine, vector: usize) {
-    let _ = engine.write(regs::IRQ_STATUS_OFFSET, 1 << vector);
-}
-
 /// There are page faults.
 struct FaultHandler(Arc<Service>);
 
 impl ThreadedHandler for FaultHandler {
     fn handle_threaded(&self) -> IrqReturn {
-        clear(self.0.engine(), FAULT_VECTOR);
+        self.0.engine().clear_interrupt(FAULT_VECTOR);
         self.0.interrupt();
         IrqReturn::Handled
     }
@@ -201,7 +197,7 @@ struct MmuHandler(Arc<Compute>);
 
 impl ThreadedHandler for MmuHandler {
     fn handle_threaded(&self) -> IrqReturn {
-        clear(&self.0.engine, MMU_VECTOR);
+        self.0.engine.clear_interrupt(MMU_VECTOR);
         self.0.mmu.interrupt();
         IrqReturn::Handled
     }
@@ -216,7 +212,9 @@ struct QueueHandler {
 
 impl ThreadedHandler for QueueHandler {
     fn handle_threaded(&self) -> IrqReturn {
-        clear(&self.compute.engine, QUEUE_VECTOR + self.number - 1);
+        self.compute
+            .engine
+            .clear_interrupt(QUEUE_VECTOR + self.number - 1);
         if let Some(queue) = self.compute.queue(self.number) {
             queue.interrupt();
         }

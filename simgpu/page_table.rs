@@ -66,7 +66,6 @@ const VALID: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const ATOMIC: u64 = 1 << 2;
 const LEAF: u64 = 1 << 3;
-const APERTURE: u64 = 3 << 4;
 const APERTURE_VRAM: u64 = 1 << 4;
 const APERTURE_PEER: u64 = 2 << 4;
 const PEER_SHIFT: u32 = 8;
@@ -209,14 +208,6 @@ impl PageTable {
             && self
                 .get(level, addr)
                 .is_ok_and(|entry| entry & wanted == wanted)
-    }
-
-    /// Whether the device finds the page at `addr` in VRAM, but can't write to it.
-    pub(crate) fn allows_reading_vram(&self, addr: usize) -> bool {
-        let level = if self.is_huge(addr) { HUGE_LEVEL } else { 0 };
-
-        self.get(level, addr)
-            .is_ok_and(|entry| entry & (VALID | WRITE | APERTURE) == VALID | APERTURE_VRAM)
     }
 
     /// Whether there are tables for all of `range`.

@@ -97,17 +97,19 @@ register! {
         31:0 half;
     }
 
-    /// Interrupts that are pending; writing ones clears them.
+    /// Interrupts that are pending, as those of [`IRQ_ENABLE`]; writing ones clears them.
     pub(crate) IRQ_STATUS(u32) @ 0x200 {
-        /// A fence was signalled.
-        0:0 fence => bool;
-        /// A descriptor failed, or the engine halted.
-        1:1 error => bool;
+        31:0 vectors;
     }
 
     /// Interrupts that are sent: bit n is that of vector n.
     pub(crate) IRQ_ENABLE(u32) @ 0x204 {
         31:0 vectors;
+    }
+
+    /// How many microseconds late interrupts are cleared, for tests.
+    pub(crate) INJECT_IRQ_DELAY_US(u32) @ 0x208 {
+        31:0 delay;
     }
 
     /// How to misbehave.
@@ -182,9 +184,6 @@ pub(crate) mod fault {
 
 /// All bits of `IRQ_STATUS` and `IRQ_ENABLE`.
 pub(crate) const ALL_VECTORS: u32 = 0xff;
-
-/// `IRQ_STATUS`, for a vector's bit alone.
-pub(crate) const IRQ_STATUS_OFFSET: usize = 0x200;
 
 /// Address spaces.
 pub(crate) const ASIDS: usize = 64;

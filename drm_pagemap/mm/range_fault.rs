@@ -106,22 +106,61 @@ impl<'a, T: IntervalOps> Pages<'a, T> {
     /// - [`EBUSY`]: the range changes all the time;
     /// - [`EINTR`]: the task is being killed;
     /// - [`EINVAL`], [`ENOMEM`], [`EHWPOISON`](kernel::error::code): what the page fault says.
+    ///
+    /// Pages in device memory of the interval's owner are taken as they are, also if the process may
+    /// not write to them: see [`fault_read_only`](Self::fault_read_only).
     pub fn fault(&mut self) -> Result {
+        let owner = self.interval.owner().as_raw();
+
+        self.seq = None;
+        self.seq = Some(self.walk(0..self.pfns.len(), owner)?);
+        Ok(())
+    }
+
+    /// Takes page faults for those of the found pages that may not be written to: shared after a
+    /// fork, say. If writing is wanted, they are in device memory, where the core leaves them alone.
+    /// What is there comes to RAM, as if a CPU wrote to it, and becomes one the process may write to.
+    ///
+    /// After that [`fault`](Self::fault) has to be called again. Errors, and when this may be called,
+    /// as there. [`EBUSY`], too, if the time slice of the device memory takes longer.
+    pub fn fault_read_only(&mut self) -> Result {
+        let is_read_only = |entry: &usize| {
+            entry & bindings::hmm_pfn_flags_HMM_PFN_VALID != 0
+                && entry & bindings::hmm_pfn_flags_HMM_PFN_WRITE == 0
+        };
+        let mut at = 0;
+
+        self.seq = None;
+        while let Some(first) = self.pfns[at..].iter().position(is_read_only) {
+            let rest = &self.pfns[at + first..];
+            let len = rest.iter().take_while(|entry| is_read_only(entry)).count();
+            let start = at + first;
+
+            at = start + len;
+            // Nobody's memory: so these pages are not the caller's either.
+            self.walk(start..at, core::ptr::null_mut())?;
+        }
+        Ok(())
+    }
+
+    /// Looks for the pages with the indices `part`, which is not empty, taking the page faults that it
+    /// takes; device memory of `owner` is found, other is brought to RAM. Returns when that was.
+    fn walk(&mut self, part: Range<usize>, owner: *mut c_void) -> Result<usize> {
+        let pfns = &mut self.pfns[part.clone()];
         let mut args = bindings::hmm_range {
             notifier: self.interval.notifier(),
             notifier_seq: 0,
-            start: self.range.start,
-            end: self.range.end,
-            hmm_pfns: self.pfns.as_mut_ptr(),
+            start: self.range.start + (part.start << PAGE_SHIFT),
+            end: self.range.start + (part.end << PAGE_SHIFT),
+            hmm_pfns: pfns.as_mut_ptr(),
             default_flags: self.access.flags(),
             pfn_flags_mask: 0,
-            dev_private_owner: self.interval.owner().as_raw(),
+            dev_private_owner: owner,
         };
         // Its users must not go while page faults are taken.
         let _mm = self.interval.mm().mmget_not_zero().ok_or(EFAULT)?;
 
-        self.seq = None;
-        self.pfns.fill(0);
+        pfns.fill(0);
         // SAFETY: The notifier is inserted for a range that has this one, which is not empty; the
         // array has a word for each of its pages.
         kernel::error::to_result(unsafe {
@@ -130,8 +169,7 @@ impl<'a, T: IntervalOps> Pages<'a, T> {
                 msecs_to_jiffies(Self::TIMEOUT_MS),
             )
         })?;
-        self.seq = Some(args.notifier_seq);
-        Ok(())
+        Ok(args.notifier_seq)
     }
 
     /// Takes the interval's lock, and calls `f` with what was found, if nothing has changed since.
@@ -312,7 +350,10 @@ impl FoundPage<'_> {
     fn piece_order(&self, rest: usize) -> u32 {
         let aligned = (self.pfn().as_usize() | (self.addr >> PAGE_SHIFT)).trailing_zeros();
 
-        self.map_order().min(aligned).min(rest.ilog2())
+        // Checked, though `rest` is not 0: objtool does not know that the panic does not return.
+        let fits = rest.checked_ilog2().unwrap_or(0);
+
+        self.map_order().min(aligned).min(fits)
     }
 
     /// Reads it, if it is RAM, from byte `offset` on. Who else writes to it meanwhile is seen or

@@ -66,6 +66,7 @@ extern "C" {
     pub(crate) fn drm_pagemap_kunit_mmap_write_lock(mm: *mut mm_struct);
     pub(crate) fn drm_pagemap_kunit_mmap_write_unlock(mm: *mut mm_struct);
     pub(crate) fn drm_pagemap_kunit_want_huge(addr: c_ulong, huge: bool) -> c_int;
+    pub(crate) fn drm_pagemap_kunit_make_writable(addr: c_ulong) -> c_int;
     pub(crate) fn drm_pagemap_kunit_pin_page(addr: c_ulong, page: *mut *mut page) -> c_int;
     pub(crate) fn drm_pagemap_kunit_unpin_page(page: *mut page);
     pub(crate) fn drm_pagemap_kunit_get_user_page(addr: c_ulong, page: *mut *mut page) -> c_int;

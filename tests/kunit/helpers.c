@@ -152,6 +152,24 @@ int drm_pagemap_kunit_want_huge(unsigned long addr, bool huge)
 	return ret;
 }
 
+/* As mprotect(PROT_READ | PROT_WRITE), which modules can't call: pages stay as they are mapped. */
+int drm_pagemap_kunit_make_writable(unsigned long addr)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	int ret = -ENOENT;
+
+	mmap_write_lock(mm);
+	vma = vma_lookup(mm, addr);
+	if (vma) {
+		vm_flags_set(vma, VM_WRITE);
+		vma->vm_page_prot = vm_get_page_prot(vma->vm_flags);
+		ret = 0;
+	}
+	mmap_write_unlock(mm);
+	return ret;
+}
+
 int drm_pagemap_kunit_pin_page(unsigned long addr, struct page **page)
 {
 	int ret = pin_user_pages_fast(addr, 1, FOLL_WRITE, page);

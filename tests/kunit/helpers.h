@@ -63,6 +63,7 @@ int drm_pagemap_kunit_munmap(unsigned long addr, size_t len);
 void drm_pagemap_kunit_mmap_write_lock(struct mm_struct *mm);
 void drm_pagemap_kunit_mmap_write_unlock(struct mm_struct *mm);
 int drm_pagemap_kunit_want_huge(unsigned long addr, bool huge);
+int drm_pagemap_kunit_make_writable(unsigned long addr);
 int drm_pagemap_kunit_pin_page(unsigned long addr, struct page **page);
 void drm_pagemap_kunit_unpin_page(struct page *page);
 int drm_pagemap_kunit_get_user_page(unsigned long addr, struct page **page);

@@ -22,10 +22,14 @@ use crate::{
     },
     thread::Thread,
     user::UserMemory,
-    vram::Hook, //
+    vram::{
+        Hook,
+        Layout, //
+    }, //
 };
 use core::pin::Pin;
 use drm_pagemap::{
+    migrate::Details,
     mm::{
         Access,
         NR_PMD_PAGES,
@@ -281,6 +285,36 @@ fn device_memory(test: &mut Test, gpu: &Gpu) -> Outcome {
     memory.verify(1)
 }
 
+/// Pages in device memory that may not be written to become ones that may, in RAM, even within a
+/// time slice; others stay where they are.
+fn shared_in_device(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = UserMemory::map_kind(8, Map::PrivateReadOnly)?;
+    let table = table(&memory)?;
+    let range = range(test.mm(), gpu, &memory, &table)?;
+    let slice = Details::with_timeslice_ms(3_600_000);
+
+    for part in [1..3, 5..6] {
+        gpu.migrate_as(test.mm(), memory.pages(part), Layout::Contiguous, &slice)?;
+    }
+    check_err!(range.populate(Access::Write), EPERM);
+    memory.make_writable()?;
+    gpu.migrate(test.mm(), memory.pages(6..8))?;
+
+    // To be read, they are where they shall be.
+    check!(!range.populate(Access::Read)?);
+    for (page, entry) in table.lock().entries.iter().enumerate() {
+        check_eq!(is_own(entry), [1, 2, 5, 6, 7].contains(&page));
+    }
+
+    check!(range.populate(Access::Write)?);
+    for (page, entry) in table.lock().entries.iter().enumerate() {
+        check!(entry.is_some_and(|piece| piece.writable));
+        check_eq!(is_own(entry), [6, 7].contains(&page));
+    }
+    check!(!range.populate(Access::Write)?);
+    memory.verify_zero()
+}
+
 /// A large folio is one piece, or as few as the DMA layer allows.
 fn large_folios(test: &mut Test, gpu: &Gpu) -> Outcome {
     let memory = UserMemory::map_aligned(NR_PMD_PAGES)?;
@@ -436,6 +470,7 @@ suite!(
         ram,
         read_then_write,
         device_memory,
+        shared_in_device,
         large_folios,
         peer_memory,
         errors,

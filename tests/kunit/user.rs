@@ -146,6 +146,13 @@ impl UserMemory {
         to_result(unsafe { ffi::drm_pagemap_kunit_want_huge(self.start, false) })
     }
 
+    /// Lets memory that was mapped read-only be written to. Its pages stay read-only until somebody
+    /// writes, as those that were shared after a fork.
+    pub(crate) fn make_writable(&self) -> Result {
+        // SAFETY: The test has an address space attached.
+        to_result(unsafe { ffi::drm_pagemap_kunit_make_writable(self.start) })
+    }
+
     /// Gets huge pages, and [fills](Self::fill) them with the pattern of `seed`. If the kernel has
     /// none to give, the test is skipped.
     pub(crate) fn fill_huge(&self, seed: u64) -> Outcome {

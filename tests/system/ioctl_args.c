@@ -329,6 +329,8 @@ static void bad_injections(void)
 
 	with(valid, INJECT, inject, what, 0, -EINVAL);
 	with(valid, INJECT, inject, what, SIMGPU_INJECT_DELAY + 1, -EINVAL);
+	with(valid, INJECT, inject, what, SIMGPU_INJECT_IRQ + SIMGPU_INJECT_FAIL, -EINVAL);
+	with(valid, INJECT, inject, what, SIMGPU_INJECT_IRQ + 0x100 + SIMGPU_INJECT_FAIL, -EINVAL);
 	with(valid, INJECT, inject, delay_us, 1, -EINVAL);	/* Not a delay. */
 	expect_unchanged(&valid);
 }

@@ -146,8 +146,6 @@ static void move_away(uint64_t *words, size_t page)
 
 static void race_mremap(void)
 {
-	/* More often than not it ends. Remove this line to see. */
-	skip("after mremap() a job can fault without end; not understood yet");
 	race(move_away, true);
 }
 

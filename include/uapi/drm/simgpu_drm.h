@@ -171,6 +171,8 @@ struct drm_simgpu_residency {
 #define SIMGPU_INJECT_MMU	0x100
 /** Compute queue 0; others: SIMGPU_INJECT_QUEUE0 + 0x100 * queue. */
 #define SIMGPU_INJECT_QUEUE0	0x200
+/** The interrupts: to clear one takes effect late; SIMGPU_INJECT_DELAY alone. */
+#define SIMGPU_INJECT_IRQ	0x600
 
 /**
  * struct drm_simgpu_inject - Make the device misbehave, for tests.
@@ -180,7 +182,7 @@ struct drm_simgpu_residency {
 struct drm_simgpu_inject {
 	/** @what: One of SIMGPU_INJECT_*, and which engine. */
 	__u32 what;
-	/** @count: How many descriptors it shall hit. */
+	/** @count: How many descriptors it shall hit; of interrupts all, if it isn't 0. */
 	__u32 count;
 	/** @delay_us: Microseconds, for SIMGPU_INJECT_DELAY; else 0. */
 	__u32 delay_us;

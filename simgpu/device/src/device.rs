@@ -270,8 +270,15 @@ impl Device {
         self.shared.inspect(|registers| registers.read(offset))
     }
 
-    /// Writes the 32-bit register at `offset` in BAR 0.
+    /// Writes the 32-bit register at `offset` in BAR 0. A write that is to be late keeps
+    /// the caller, and so those that come after it, but not the engines.
     pub fn write(&self, offset: u64, value: u32) {
+        let delay = self
+            .shared
+            .inspect(|registers| registers.write_delay(offset));
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
         self.shared
             .update_and_wake(|registers| registers.write(offset, value));
     }

@@ -17,6 +17,7 @@ use crate::peer::Peers;
 use crate::ring_state::{self, RingState};
 pub use crate::ring_state::{Work, STATUS_HALTED, STATUS_HUNG, STATUS_RUNNING, STATUS_STALLED};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of BAR 0.
 pub const BAR_SIZE: u64 = 0x1_0000;
@@ -48,6 +49,7 @@ pub mod reg {
     pub const ERROR_COUNT: u64 = 0x130;
     pub const IRQ_STATUS: u64 = 0x200;
     pub const IRQ_ENABLE: u64 = 0x204;
+    pub const INJECT_IRQ_DELAY_US: u64 = 0x208;
     pub const INJECT_KIND: u64 = 0x300;
     pub const INJECT_COUNT: u64 = 0x304;
     pub const INJECT_DELAY_US: u64 = 0x308;
@@ -113,6 +115,8 @@ pub struct Registers {
     pub faults: FaultBuffer,
     irq_status: u32,
     irq_enable: u32,
+    /// How late writes to IRQ_STATUS are, in microseconds.
+    irq_delay_us: u32,
 }
 
 /// What a register belongs to, and its offset there.
@@ -191,6 +195,7 @@ impl Registers {
                 reg::PEERS => self.units.peers.present(),
                 reg::IRQ_STATUS => self.irq_status,
                 reg::IRQ_ENABLE => self.irq_enable,
+                reg::INJECT_IRQ_DELAY_US => self.irq_delay_us,
                 _ => 0,
             },
         }
@@ -238,10 +243,19 @@ impl Registers {
                     }
                 }
                 reg::IRQ_ENABLE => self.irq_enable = value & IRQ_ALL,
+                reg::INJECT_IRQ_DELAY_US => self.irq_delay_us = value,
                 _ => {}
             },
         }
         (self.irq_level() & !level, wake)
+    }
+
+    /// How long a write to the register at `offset` is to be under way.
+    pub fn write_delay(&self, offset: u64) -> Duration {
+        match offset {
+            reg::IRQ_STATUS => Duration::from_micros(self.irq_delay_us.into()),
+            _ => Duration::ZERO,
+        }
     }
 
     /// RESET: at once if all engines are idle, else when they are done with the

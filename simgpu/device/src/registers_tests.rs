@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
 use super::*;
-use std::time::Duration;
 
 const SIZE: u64 = 0x1_2340_0000;
 
@@ -68,7 +67,7 @@ fn every_other_offset_is_nothing() {
     let mut r = Registers::new(SIZE);
     let used = (0..0x28)
         .chain(0x100..0x134)
-        .chain(0x200..0x208)
+        .chain(0x200..0x20c)
         .chain(0x300..0x30c)
         .chain(0x2000..0x202c)
         .chain(0x4000..0x4200)

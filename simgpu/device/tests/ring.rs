@@ -143,6 +143,22 @@ fn errors_are_told_and_do_not_stop_the_ring() {
 }
 
 #[test]
+fn clearing_an_interrupt_can_be_late() {
+    let g = Guest::started();
+    let took = |offset| {
+        let begun = Instant::now();
+        g.set(offset, 0);
+        begun.elapsed()
+    };
+    g.set(reg::INJECT_IRQ_DELAY_US, 100_000);
+    assert_eq!(g.get(reg::INJECT_IRQ_DELAY_US), 100_000);
+    assert!(took(reg::IRQ_STATUS) >= Duration::from_millis(100));
+    g.set(reg::CONTROL, CONTROL_RESET);
+    until("the reset", || g.get(reg::CONTROL) == 0);
+    assert_eq!(g.get(reg::INJECT_IRQ_DELAY_US), 0);
+}
+
+#[test]
 fn irq_works_with_and_without_fence_and_only_if_enabled() {
     let mut g = Guest::started();
     g.submit(&[NOP.irq()]);
