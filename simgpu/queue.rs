@@ -192,10 +192,14 @@ impl Queue {
         ring.inject(&self.engine, kind, count, delay_us)
     }
 
-    /// Stops it for good.
+    /// Stops it for good. Jobs that are not over end with [`ENODEV`], and do nothing any more by
+    /// then. Nothing happens when this is done again.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
 
+        if let Some(ring) = &state.ring {
+            let _ = ring.reset(&self.engine);
+        }
         let _ = state.collect();
         state.fail(ENODEV);
         if let Some(ring) = state.ring.take() {

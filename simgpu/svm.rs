@@ -259,7 +259,8 @@ impl Svm {
     }
 }
 
-/// The compute side, in use. Dropping it takes all address spaces from the device, and stops it.
+/// The compute side, in use. Dropping it ends all jobs, takes all address spaces from the device,
+/// and stops it.
 pub(crate) struct Running(Arc<Svm>);
 
 impl Running {
@@ -282,6 +283,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         let svm = &self.0;
 
+        // First: that is why jobs end, and not that their address spaces go.
+        svm.compute.stop_queues();
         for number in 0..ASIDS {
             let space = svm.spaces.lock().get_mut(number).and_then(Option::take);
 
