@@ -159,8 +159,8 @@ fn populate_part(
 const COPY_TRIES: usize = 4;
 
 /// Has the engine carry out the commands for `copies`, and returns how many bytes those are about.
-/// If the device is reset meanwhile it begins again: VRAM keeps its contents, and copying twice does
-/// no harm.
+/// If the device is reset meanwhile it begins again: VRAM keeps its contents, and copying twice
+/// does no harm.
 fn copy(
     pagemap: &Pagemap<SimgpuPagemap>,
     copies: Copies<'_>,

@@ -64,7 +64,10 @@ use crate::{
     compute::Compute,
     engine::Engine,
     fault_buffer::Fault,
-    job::Job,
+    job::{
+        self,
+        Job, //
+    },
     mmu::Command,
     page_table::{
         Leaves,
@@ -203,6 +206,10 @@ impl Svm {
         let queue = self.compute.queue(number + 1).ok_or(EINVAL)?;
         let job = Job::new(args, queue.clone(), space.asid().clone())?;
 
+        // What it will use is the last that should go.
+        for range in job::operands(args) {
+            space.touch(&range);
+        }
         queue.submit(job.clone())?;
         Ok(job)
     }
