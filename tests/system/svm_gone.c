@@ -373,7 +373,7 @@ static void kill_under_load(void)
 	struct binding binding = driver_binding();
 	atomic_ulong *rounds = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int file = memfd_create("shared", MFD_CLOEXEC);
-	uint64_t *secret, *mixed, *shared, begun, before;
+	uint64_t *secret, *mixed, *shared, *counter = map_pages(PAGE), begun, before;
 	struct buffer in_ram;
 	struct waiter waiter;
 	int number = control_device_number(binding.device);
@@ -397,7 +397,7 @@ static void kill_under_load(void)
 	job_run((job_t){ .op = SIMGPU_JOB_FILL, .dst = AT(shared), .len = SIZE, .arg = 77 });
 	wait_for_jobs();
 	/* One that would last for minutes, and somebody who waits for it. */
-	waiter.job = job_submit((job_t){ .op = SIMGPU_JOB_ATOMIC_COUNT, .queue = 1, .dst = AT(map_pages(PAGE)),
+	waiter.job = job_submit((job_t){ .op = SIMGPU_JOB_ATOMIC_COUNT, .queue = 1, .dst = AT(counter),
 					 .len = 1ull << 36, .arg = 1 });
 	check(!pthread_create(&waiter.thread, NULL, wait_for_job, &waiter), "pthread_create");
 	sleep_ms(200);
@@ -426,13 +426,16 @@ static void kill_under_load(void)
 	for (size_t i = 0; i < SIZE / 2 / 8; i++)
 		check(!secret[i], "new memory is not zero");
 
+	/* As long as somebody has lost pages, so long the driver has to stay. */
+	munmap(secret, SIZE);
+	munmap(mixed, SIZE);
+	munmap(counter, PAGE);
 	gpu_close();
 	vm_forget();
 	begun = now_ms();
 	module_unload_soon(DRIVER);
 	module_unload_soon(LIBRARY);
 	diag("unloaded in %u ms", (unsigned int)(now_ms() - begun));
-	expect_lost(secret + SIZE / 2 / 8, SIZE / 2);
 	pull_out(&binding, number);
 	check_ok(module_load(LIBRARY));
 	check_ok(module_load(DRIVER));
