@@ -54,6 +54,7 @@ impl CopyRun {
 }
 
 /// Iterator over the runs of a copy, in ascending order of virtual addresses.
+#[derive(Clone)]
 pub struct Copies<'a> {
     pages: &'a [*mut bindings::page],
     addrs: &'a [DeviceAddr],

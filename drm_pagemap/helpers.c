@@ -79,9 +79,12 @@ struct folio *drm_pagemap_helper_locked_ram_folio(gfp_t gfp, unsigned int order,
 	struct folio *folio = vma ? vma_alloc_folio(gfp, order, vma, addr) :
 				    folio_alloc(gfp, order);
 
-	/* Nobody else knows of it. */
-	if (folio)
+	if (folio) {
+		/* Nobody else knows of it. */
 		__folio_set_locked(folio);
+		/* A device may have written what comes here, and no page table says so. */
+		folio_set_dirty(folio);
+	}
 	return folio;
 }
 

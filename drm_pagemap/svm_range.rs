@@ -201,7 +201,14 @@ impl SvmPages {
                     })
                     .map_err(|_| EINVAL)
             })
+        }?;
+        if piece.writable {
+            // Before the device writes: whatever takes the page for clean after that tells the
+            // notifier first, and the device has to come back for it.
+            // SAFETY: As above, and a piece is in one folio.
+            unsafe { Folio::of_page(page.pfn().page()) }.mark_dirty();
         }
+        Ok(())
     }
 
     /// Maps the page at `addr`, which the device gets for itself. Called with the lock held.
@@ -226,6 +233,9 @@ impl SvmPages {
             place: place.ok_or(EFAULT)?,
         };
 
+        // As in `add_ram`.
+        // SAFETY: As above.
+        unsafe { Folio::of_page(page.pfn().page()) }.mark_dirty();
         self.exclusive = true;
         self.pieces.push_within_capacity(piece).map_err(|_| EINVAL)
     }

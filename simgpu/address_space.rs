@@ -193,6 +193,11 @@ impl AddressSpace {
         self.mm.as_raw() == mm.as_raw()
     }
 
+    /// Notes that what `range` has in VRAM is used.
+    pub(crate) fn touch(&self, range: &Range<usize>) {
+        self.svm.pagemap.vram.touch_range(&self.mm, range);
+    }
+
     /// Says something of `range`. So that it counts, what is mapped there is unmapped: the GPU's
     /// next use makes a fault.
     pub(crate) fn advise(&self, range: Range<usize>, hint: Hint) -> Result {

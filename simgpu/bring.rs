@@ -40,10 +40,10 @@ use kernel::{
 
 /// Brings to VRAM what of `range`, a part of an area, is not there; what can't be moved stays.
 ///
-/// If there is no room, the allocations that were made the longest time ago are evicted, of
-/// whatever process: as a page that is mapped for the GPU makes no faults, there is no telling
-/// which were used. If others are quicker to take what was freed, again and again, all stays where
-/// it is. May sleep; the mmap lock must not be held.
+/// What is there already is [used](crate::vram::Vram) by this. If there is no room, the allocations
+/// that were used the longest time ago are evicted, of whatever process. If others are quicker to
+/// take what was freed, again and again, all stays where it is. May sleep; the mmap lock must not
+/// be held.
 ///
 /// [`EOPNOTSUPP`]: it is not private anonymous memory. [`ENODEV`], and what else migration says.
 pub(crate) fn bring(
@@ -72,16 +72,24 @@ pub(crate) fn bring(
     Ok(())
 }
 
-/// The smallest part of `range` that has all pages which are not in VRAM.
+/// The smallest part of `range` that has all pages which are not in VRAM. The others are used.
 fn missing(
     pagemap: &Pagemap<SimgpuPagemap>,
     mm: &MmWithUser,
     range: &Range<usize>,
 ) -> Result<Range<usize>> {
     let mut missing = range.end..range.start;
+    // Most pages are in the block of the one before.
+    let mut block = 0..0;
 
     pagemap.places(mm, range.clone(), |addr, place| {
-        if !matches!(place, Place::Device(_)) {
+        if let Place::Device(pfn) = place {
+            let offset = pagemap.offset_of(pfn);
+
+            if !block.contains(&offset) {
+                block = pagemap.vram.touch(offset).unwrap_or(0..0);
+            }
+        } else {
             missing.start = missing.start.min(addr);
             missing.end = addr + PAGE_SIZE;
         }

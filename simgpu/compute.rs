@@ -77,12 +77,17 @@ impl Compute {
         }
     }
 
-    /// Stops them for good. May sleep.
-    pub(crate) fn stop(&self) {
-        self.engine.attach(None);
+    /// Stops the queues for good, and ends their jobs with [`ENODEV`]. May sleep.
+    pub(crate) fn stop_queues(&self) {
         for queue in &self.queues {
             queue.stop();
         }
+    }
+
+    /// Stops all of them for good. May sleep.
+    pub(crate) fn stop(&self) {
+        self.engine.attach(None);
+        self.stop_queues();
         self.faults.stop();
         self.mmu.stop();
     }

@@ -54,7 +54,7 @@ pub(crate) struct SimgpuDriver;
 ///
 /// 1. `_debugfs`: its files are gone, once nobody reads them;
 /// 2. `_drm`: user space is cut off, once the ioctls under way are done;
-/// 3. `svm`: all address spaces are taken from the device, whose jobs fail; the compute side stops;
+/// 3. `svm`: all jobs end, all address spaces are taken from the device, the compute side stops;
 /// 4. `_compute_interrupts`, `_service`: nobody is told of faults any more, or at one;
 /// 5. `_pagemap`: all pages come home, by the copy engine; the last allocation is released;
 /// 6. `_running`: the engine is stopped, and with it its interrupts; the ring is freed;

@@ -52,16 +52,27 @@ use kernel::{
 /// How long a reset may take, in milliseconds.
 const RESET_MS: i64 = 1000;
 
+/// For how many milliseconds the registers may not be there before the device is given up: they are
+/// switched off while the PCI core resets it.
+const SILENCE_MS: i64 = 1000;
+
+/// How often a device is started that does not run then: it may have been reset again.
+const START_TRIES: usize = 3;
+
 /// The copy engine.
 ///
 /// Work is submitted batch by batch by whoever holds `ring`, who then waits for the batch. A batch
 /// that doesn't end in time is ended by a reset. A device that is gone stays gone: all work fails
 /// with [`ENODEV`] from then on.
 ///
+/// The PCI core resets the device without a word to the driver (`reset` in sysfs), which then finds
+/// an engine that does not run, and starts everything again.
+///
 /// `ring` is taken in the CPU fault path, below the mmap lock and page locks: nothing that may take
 /// those, nor memory allocation, may happen under it. A reset, which ends the work of all engines,
 /// happens with it held, and so does the start of the others afterwards. Lock order: `ring`,
-/// `compute` and the locks that [`Compute`] has, `wakeups`.
+/// `compute` and the locks that [`Compute`] has, `wakeups`. So none of those but this may be held
+/// by who calls [`check_alive`](Self::check_alive).
 #[pin_data]
 pub(crate) struct Engine {
     dev: ARef<Device>,
@@ -121,22 +132,49 @@ impl Engine {
         })
     }
 
-    /// [`ENODEV`] if the device is gone.
+    /// [`ENODEV`] if the device is gone. If it was reset, it is started again: all jobs have failed
+    /// then. May sleep.
     pub(crate) fn check_alive(&self) -> Result {
-        self.status().map(|_| ())
-    }
+        if self.status()?.running() {
+            return Ok(());
+        }
 
-    /// The status register. [`ENODEV`]: the device is gone.
-    pub(crate) fn status(&self) -> Result<regs::STATUS> {
-        if self.gone.load(Relaxed) {
+        let mut ring = self.ring.lock();
+        let ring = (*ring).as_mut().ok_or(ENODEV)?;
+
+        // Who had the lock may have seen to it.
+        if !self.status()?.running() && self.recover(ring, EIO) == ENODEV {
             return Err(ENODEV);
         }
+        Ok(())
+    }
 
-        let status = self.with_bar(|bar| bar.read(regs::STATUS))?;
-        if status.into_raw() == regs::ALL_ONES {
-            return Err(self.lost("the device does not answer any more"));
+    /// The status register. May sleep. [`ENODEV`]: the device is gone.
+    pub(crate) fn status(&self) -> Result<regs::STATUS> {
+        let status = read_poll_timeout(
+            || {
+                if self.gone.load(Relaxed) {
+                    return Err(ENODEV);
+                }
+                self.with_bar(|bar| {
+                    let status = bar.read(regs::STATUS);
+                    // Registers that are off read as all ones, or as zero.
+                    let is_there = status.into_raw() != regs::ALL_ONES && status.running()
+                        || bar.read(regs::ID).into_raw() == regs::ID::SIMGPU;
+
+                    is_there.then_some(status)
+                })
+            },
+            |status| status.is_some(),
+            Delta::from_millis(2),
+            Delta::from_millis(SILENCE_MS),
+        );
+
+        match status {
+            Ok(status) => status.ok_or(ENODEV),
+            Err(err) if err == ETIMEDOUT => Err(self.lost("the device does not answer any more")),
+            Err(err) => Err(err),
         }
-        Ok(status)
     }
 
     /// Notes that the device is gone.
@@ -151,23 +189,27 @@ impl Engine {
     /// Makes the engine forget everything. May sleep. [`ENODEV`]: the device is gone.
     /// [`ETIMEDOUT`]: it is no better than gone, but may still write to memory.
     fn reset(&self) -> Result {
+        // If the PCI core is at it, this is not heard, and not needed either.
+        let is_silent = |control: &regs::CONTROL| control.into_raw() == regs::ALL_ONES;
+
         self.with_bar(|bar| bar.write_reg(regs::CONTROL::zeroed().with_reset(true)))?;
 
         let control = read_poll_timeout(
             || self.with_bar(|bar| bar.read(regs::CONTROL)),
-            |control| control.into_raw() == regs::ALL_ONES || !control.reset(),
+            |control| !control.reset() || is_silent(control) && self.is_gone(),
             Delta::from_millis(1),
             Delta::from_millis(RESET_MS),
         );
         match control {
-            Ok(control) if control.into_raw() == regs::ALL_ONES => {
-                Err(self.lost("the device does not answer any more"))
-            }
+            Ok(control) if is_silent(&control) => Err(ENODEV),
             Ok(_) => {
                 self.resets.add(1, Relaxed);
                 Ok(())
             }
             Err(err) => {
+                if self.with_bar(|bar| is_silent(&bar.read(regs::CONTROL)))? {
+                    return Err(self.lost("the device does not answer any more"));
+                }
                 self.lost("the engine's reset does not end");
                 Err(err)
             }
@@ -206,7 +248,8 @@ impl Engine {
     ///
     /// May sleep, in an uninterruptible way, for as long as the device and the module's time-out
     /// make it. [`ENODEV`]: the device is gone. [`EIO`]: it reported an error, or did not finish in
-    /// time; then some of `commands` were carried out.
+    /// time; then some of `commands` were carried out. [`EAGAIN`]: so they were, but the device was
+    /// only reset meanwhile.
     pub(crate) fn run(&self, commands: impl Iterator<Item = Command>) -> Result<u64> {
         let mut commands = commands.peekable();
         let mut sum = 0u64;
@@ -229,7 +272,7 @@ impl Engine {
     }
 
     /// Waits for the fence of `batch`. [`EIO`]: nothing moves any more, or the engine halted.
-    /// [`ENODEV`]: the device is gone.
+    /// [`EAGAIN`]: the device was reset. [`ENODEV`]: it is gone.
     fn wait(&self, ring: &Ring, batch: &Batch) -> Result {
         let mut progress = Progress::new();
 
@@ -249,9 +292,13 @@ impl Engine {
         if progress.checked.elapsed().as_millis() < i64::from(CHECK_MS) {
             return Ok(());
         }
-        if self.status()?.halted() {
+        let status = self.status()?;
+        if status.halted() {
             dev_err!(self.dev, "the engine halted\n");
             return Err(EIO);
+        }
+        if !status.running() {
+            return Err(EAGAIN);
         }
 
         let head = self.with_bar(|bar| bar.read(regs::RING_HEAD).into_raw())?;
@@ -274,10 +321,13 @@ impl Engine {
             return err;
         }
 
-        dev_err!(self.dev, "resetting the engine\n");
-        match self.reset().and_then(|()| self.program(ring)) {
-            Ok(()) => (),
-            Err(_) => return self.lost("the engine can't be started again"),
+        dev_err!(
+            self.dev,
+            "the engine failed or was reset, starting it again\n"
+        );
+        let mut start = || self.reset().and_then(|()| self.program(ring));
+        if (0..START_TRIES).all(|_| start().is_err()) {
+            return self.lost("the engine can't be started again");
         }
         if let Some(compute) = &*self.compute.lock() {
             compute.after_reset();
@@ -322,6 +372,14 @@ impl Engine {
             self.status()?;
         }
         Ok(value)
+    }
+
+    /// Has the device send interrupts that are pending once more: while it is reset, they get lost.
+    pub(crate) fn resend_interrupts(&self) {
+        let _ = self.with_bar(|bar| {
+            bar.write(regs::IRQ_ENABLE, 0.into());
+            bar.write(regs::IRQ_ENABLE, regs::ALL_VECTORS.into());
+        });
     }
 
     /// Gives up a device that can't be made to do what it must: it is reset, so that it leaves all

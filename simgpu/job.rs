@@ -6,8 +6,12 @@ use crate::{
     address_space::Asid,
     block_ring::BlockRing,
     queue::Queue,
-    uapi::drm_simgpu_submit, //
+    uapi::{
+        self,
+        drm_simgpu_submit, //
+    }, //
 };
+use core::ops::Range;
 use kernel::{
     new_condvar,
     new_mutex,
@@ -87,6 +91,28 @@ impl Outcome {
             result: ring.word(seq, RESULT_WORD)?,
         })
     }
+}
+
+/// The addresses that a job will use, as far as they are known before: where a chain of pointers
+/// leads is not, and how far a job gets neither.
+pub(crate) fn operands(args: &drm_simgpu_submit) -> impl Iterator<Item = Range<usize>> {
+    let (src, src2, dst) = (Some(args.src), Some(args.src2), Some(args.dst));
+    let strided = args.len.saturating_mul(args.stride);
+    let (operands, len) = match args.op {
+        uapi::SIMGPU_JOB_FILL | uapi::SIMGPU_JOB_ATOMIC_ADD => ([dst, None, None], args.len),
+        uapi::SIMGPU_JOB_COPY => ([src, dst, None], args.len),
+        uapi::SIMGPU_JOB_ADD_U32 | uapi::SIMGPU_JOB_ADD_F32 => ([src, src2, dst], args.len),
+        uapi::SIMGPU_JOB_ATOMIC_COUNT => ([dst, None, None], 8),
+        uapi::SIMGPU_JOB_REDUCE | uapi::SIMGPU_JOB_CHECKSUM => ([src, None, None], args.len),
+        uapi::SIMGPU_JOB_STRIDED_READ => ([src, None, None], strided),
+        uapi::SIMGPU_JOB_CHASE => ([src, None, None], 8),
+        _ => ([None; 3], 0),
+    };
+
+    operands
+        .into_iter()
+        .flatten()
+        .map(move |start| start as usize..start.saturating_add(len) as usize)
 }
 
 /// A job, which is on a queue or done.

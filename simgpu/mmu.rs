@@ -99,13 +99,16 @@ enum Waited {
     Done,
     /// A reset came in between: no translation is cached, and no job runs.
     Reset,
+    /// There was one that nobody knows of yet.
+    Stopped,
     TooLong,
 }
 
 /// The MMU.
 ///
 /// It is used by MMU notifiers: nothing that allocates memory may happen with a lock of this held.
-/// One command is under way at a time. Lock order: `ring`, `wakeups`.
+/// One command is under way at a time. Lock order: `ring`, `wakeups`. Those of the engine come
+/// before them.
 #[pin_data]
 pub(crate) struct Mmu {
     engine: Arc<Engine>,
@@ -166,10 +169,11 @@ impl Mmu {
     /// it, or not any more.
     pub(crate) fn run(&self, command: &Command) -> Result {
         let engine = &*self.engine;
-        let mut ring = self.ring.lock();
-        let ring = (*ring).as_mut().ok_or(ENODEV)?;
 
         for _ in 0..2 {
+            let mut guard = self.ring.lock();
+            let ring = (*guard).as_mut().ok_or(ENODEV)?;
+
             if engine.is_gone() {
                 return Err(ENODEV);
             }
@@ -194,6 +198,11 @@ impl Mmu {
                     dev_err!(engine.dev(), "{:?} failed, status {}\n", command, status);
                 }
                 Waited::Reset => return Ok(()),
+                Waited::Stopped => {
+                    // Who starts it again takes the lock.
+                    drop(guard);
+                    return engine.check_alive();
+                }
                 Waited::TooLong => {
                     dev_err!(engine.dev(), "{:?} does not end\n", command);
                     if ring.reset(engine).is_err() {
@@ -225,7 +234,9 @@ impl Mmu {
             }
             if checked.elapsed().as_millis() >= i64::from(CHECK_MS) {
                 checked = Instant::now();
-                self.engine.check_alive()?;
+                if !self.engine.status()?.running() {
+                    return Ok(Some(Waited::Stopped));
+                }
                 if begun.elapsed().as_millis() >= timeout || ring.is_stuck(&self.engine)? {
                     return Ok(Some(Waited::TooLong));
                 }

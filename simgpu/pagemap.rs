@@ -16,6 +16,7 @@ use drm_pagemap::{
     migrate::Details,
     mm::LockedMm,
     Copies,
+    CopyRun,
     Devmem,
     DevmemOps,
     DevmemPfns,
@@ -154,6 +155,32 @@ fn populate_part(
     result.map(|_| ())
 }
 
+/// How often what a reset of the device has interrupted is done again.
+const COPY_TRIES: usize = 4;
+
+/// Has the engine carry out the commands for `copies`, and returns how many bytes those are about.
+/// If the device is reset meanwhile it begins again: VRAM keeps its contents, and copying twice
+/// does no harm.
+fn copy(
+    pagemap: &Pagemap<SimgpuPagemap>,
+    copies: Copies<'_>,
+    command: impl Fn(CopyRun) -> Option<Command>,
+) -> Result<u64> {
+    for _ in 0..COPY_TRIES {
+        let mut bytes = 0;
+        let commands = copies.clone().filter_map(|run| {
+            bytes += run.len;
+            command(run)
+        });
+
+        match pagemap.engine.run(commands) {
+            Err(err) if err == EAGAIN => (),
+            result => return result.map(|_| bytes),
+        }
+    }
+    Err(EIO)
+}
+
 impl DevmemOps for Allocation {
     type Pagemap = SimgpuPagemap;
 
@@ -165,34 +192,32 @@ impl DevmemOps for Allocation {
     }
 
     fn copy_to_devmem(pagemap: &Pagemap<SimgpuPagemap>, copies: Copies<'_>) -> Result {
-        let commands = copies.map(|run| match run.addr {
-            Some(src) => Command::CopyToVram {
-                src,
-                dst: run.offset,
-                len: run.len,
-            },
-            None => Command::Fill {
-                dst: run.offset,
-                len: run.len,
-                value: 0,
-            },
-        });
-
-        pagemap.engine.run(commands).map(|_| ())
+        copy(pagemap, copies, |run| {
+            Some(match run.addr {
+                Some(src) => Command::CopyToVram {
+                    src,
+                    dst: run.offset,
+                    len: run.len,
+                },
+                None => Command::Fill {
+                    dst: run.offset,
+                    len: run.len,
+                    value: 0,
+                },
+            })
+        })
+        .map(|_| ())
     }
 
     fn copy_to_ram(pagemap: &Pagemap<SimgpuPagemap>, copies: Copies<'_>) -> Result {
-        let mut bytes = 0;
-        let commands = copies.filter_map(|run| {
-            bytes += run.len;
+        let bytes = copy(pagemap, copies, |run| {
             run.addr.map(|dst| Command::CopyFromVram {
                 src: run.offset,
                 dst,
                 len: run.len,
             })
-        });
+        })?;
 
-        pagemap.engine.run(commands)?;
         pagemap.copied_home.add(bytes / PAGE_SIZE as u64, Relaxed);
         Ok(())
     }

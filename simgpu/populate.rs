@@ -105,14 +105,16 @@ fn is_resident(
     Ok(all)
 }
 
-/// Sees to it that `size` bytes of VRAM are free, if only for a moment, by evicting what was
-/// populated least recently, of whatever process, but not `spared`. Returns whether that worked.
+/// Sees to it that `size` bytes of VRAM are free, if only for a moment, by evicting what was used
+/// least recently, of whatever process, but not `spared`, and nothing that is used meanwhile.
+/// Returns whether that worked.
 pub(crate) fn make_room(
     pagemap: &Pagemap<SimgpuPagemap>,
     size: u64,
     spared: &Origin,
 ) -> Result<bool> {
-    let mut from = 0;
+    // So that it comes to an end.
+    let mut when = 0..pagemap.vram.now();
 
     loop {
         // What was freed recently may be enough.
@@ -122,12 +124,12 @@ pub(crate) fn make_room(
             return Ok(true);
         }
 
-        let oldest = pagemap.vram.oldest(missing, from, spared)?;
-        match oldest.last() {
-            Some(handle) => from = handle.age() + 1,
-            None => return Ok(false),
+        let (last, found) = pagemap.vram.least_used(missing, when.clone(), spared)?;
+        if found.is_empty() {
+            return Ok(false);
         }
-        for handle in oldest {
+        when.start = last + 1;
+        for handle in found {
             match evict(pagemap, &handle) {
                 // Pinned, perhaps: try another one.
                 Err(err) if err == EBUSY => (),

@@ -145,14 +145,18 @@ impl Queue {
     /// Looks after the engine: called from time to time while a job is waited for. Jobs that can't
     /// end by themselves are ended.
     pub(crate) fn check(&self) {
+        // Without the lock: the queues may be started again by this.
+        let alive = self.engine.check_alive();
         let mut state = self.state.lock();
 
         // An interrupt that was lost would be noticed here.
         let _ = state.collect();
-        if self.engine.check_alive().is_err() {
+        if alive.is_err() {
             state.fail(ENODEV);
             return;
         }
+        // Of faults, too, which nobody looks for.
+        self.engine.resend_interrupts();
         let stuck = state.ring.as_ref().map(|ring| ring.is_stuck(&self.engine));
         if matches!(stuck, Some(Ok(true))) {
             dev_err!(
@@ -192,10 +196,14 @@ impl Queue {
         ring.inject(&self.engine, kind, count, delay_us)
     }
 
-    /// Stops it for good.
+    /// Stops it for good. Jobs that are not over end with [`ENODEV`], and do nothing any more by
+    /// then. Nothing happens when this is done again.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
 
+        if let Some(ring) = &state.ring {
+            let _ = ring.reset(&self.engine);
+        }
         let _ = state.collect();
         state.fail(ENODEV);
         if let Some(ring) = state.ring.take() {

@@ -53,7 +53,8 @@
 //! then those of [`Mmu`](crate::mmu::Mmu). None of them but the last two is taken by who holds the
 //! mmap lock or a page's lock, or by who frees memory. `bound` and `spaces` are taken with none of
 //! them held. The [copy engine](crate::engine)'s lock is taken with pages' locks held, and those
-//! of the MMU below that, but never `tables`.
+//! of the MMU below that, but never `tables`: with that held, who waits for the MMU takes it if the
+//! device was reset.
 
 use crate::{
     address_space::{
@@ -63,7 +64,10 @@ use crate::{
     compute::Compute,
     engine::Engine,
     fault_buffer::Fault,
-    job::Job,
+    job::{
+        self,
+        Job, //
+    },
     mmu::Command,
     page_table::{
         Leaves,
@@ -202,6 +206,10 @@ impl Svm {
         let queue = self.compute.queue(number + 1).ok_or(EINVAL)?;
         let job = Job::new(args, queue.clone(), space.asid().clone())?;
 
+        // What it will use is the last that should go.
+        for range in job::operands(args) {
+            space.touch(&range);
+        }
         queue.submit(job.clone())?;
         Ok(job)
     }
@@ -259,7 +267,8 @@ impl Svm {
     }
 }
 
-/// The compute side, in use. Dropping it takes all address spaces from the device, and stops it.
+/// The compute side, in use. Dropping it ends all jobs, takes all address spaces from the device,
+/// and stops it.
 pub(crate) struct Running(Arc<Svm>);
 
 impl Running {
@@ -282,6 +291,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         let svm = &self.0;
 
+        // First: that is why jobs end, and not that their address spaces go.
+        svm.compute.stop_queues();
         for number in 0..ASIDS {
             let space = svm.spaces.lock().get_mut(number).and_then(Option::take);
 

@@ -20,6 +20,7 @@ use kernel::{
         RBTree,
         RBTreeNode, //
     },
+    sizes::SZ_2M,
     sync::{
         aref::ARef,
         atomic::{
@@ -68,8 +69,10 @@ pub(crate) struct Allocation {
     #[pin]
     blocks: AllocatedBlocks,
     origin: Origin,
-    /// The higher, the younger.
+    /// Names it; the higher, the younger.
     age: u64,
+    /// When it was used last, by the clock of [`Vram`]. Changed with the table locked.
+    used: Atomic<u64>,
     /// Whether the migration that it was made for is over.
     settled: Atomic<bool>,
 }
@@ -87,9 +90,18 @@ impl Allocation {
         self.settled.store(true, Release);
     }
 
-    /// The higher, the younger.
+    /// Names it; the higher, the younger.
     pub(crate) fn age(&self) -> u64 {
         self.age
+    }
+
+    /// When it was used last, by [`Vram::now`].
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    fn origin_key(&self) -> (usize, usize, u64) {
+        (self.origin.mm, self.origin.range.start, self.age)
     }
 
     fn is_settled(&self) -> bool {
@@ -99,8 +111,12 @@ impl Allocation {
 
 /// All of the VRAM.
 ///
-/// The lock is taken when allocations are made, released and looked for, never in the CPU fault
-/// path, and never held while pages are migrated.
+/// It knows in which order allocations were used: when they were made, when a page fault of the GPU
+/// came to one, and when a job was submitted that names addresses which it was made for. What a job
+/// does with pages that are mapped can't be seen.
+///
+/// The lock is taken when allocations are made, released, used and looked for, never in the CPU
+/// fault path, and never held while pages are migrated.
 #[pin_data]
 pub(crate) struct Vram {
     buddy: GpuBuddy,
@@ -114,6 +130,10 @@ pub(crate) struct Vram {
 struct Table {
     /// By age.
     handles: RBTree<u64, Handle>,
+    /// Their ages, by when they were used last.
+    order: RBTree<u64, u64>,
+    /// By the address space and the start that they were made for, and their ages.
+    origins: RBTree<(usize, usize, u64), ()>,
     /// For each block, by its offset: where it ends, and its allocation's age.
     blocks: RBTree<u64, (u64, u64)>,
 }
@@ -121,6 +141,8 @@ struct Table {
 /// What it takes to enter an allocation in the table. Made without the lock.
 struct Nodes {
     handle: RBTreeNode<u64, Handle>,
+    order: RBTreeNode<u64, u64>,
+    origin: RBTreeNode<(usize, usize, u64), ()>,
     blocks: KVec<RBTreeNode<u64, (u64, u64)>>,
 }
 
@@ -137,6 +159,8 @@ impl Vram {
             clock: Atomic::new(0),
             table <- new_mutex!(Table {
                 handles: RBTree::new(),
+                order: RBTree::new(),
+                origins: RBTree::new(),
                 blocks: RBTree::new(),
             }, "simgpu::Vram::table"),
         }? Error)
@@ -180,6 +204,7 @@ impl Vram {
         try_pin_init!(Allocation {
             blocks <- blocks,
             origin,
+            used: Atomic::new(age),
             age,
             settled: Atomic::new(false),
         })
@@ -192,6 +217,8 @@ impl Vram {
 
         // Ages and offsets in use are unique, so nothing is replaced.
         let _ = table.handles.insert(nodes.handle);
+        let _ = table.order.insert(nodes.order);
+        let _ = table.origins.insert(nodes.origin);
         for node in nodes.blocks {
             let _ = table.blocks.insert(node);
         }
@@ -205,6 +232,8 @@ impl Vram {
             let handle = table.handles.remove(&allocation.age);
 
             if handle.is_some() {
+                let _ = table.order.remove(&allocation.used());
+                let _ = table.origins.remove(&allocation.origin_key());
                 for block in allocation.blocks() {
                     let _ = table.blocks.remove(&block.start);
                 }
@@ -225,6 +254,53 @@ impl Vram {
             .filter(|(_, handle)| handle.is_settled())
     }
 
+    /// The time by which uses are ordered: later than that of any use so far.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.load(Relaxed)
+    }
+
+    /// Notes that the allocation that has the byte at `offset` is used. Returns the block that the
+    /// byte is in, if there is one.
+    pub(crate) fn touch(&self, offset: u64) -> Option<Range<u64>> {
+        let mut table = self.table.lock();
+        let (block, handle) = table.at(offset)?;
+
+        table.touch(&handle, self.clock.fetch_add(1, Relaxed));
+        drop(table);
+        // Not under the lock: this may free it.
+        drop(handle);
+        Some(block)
+    }
+
+    /// Notes that what was made for something that begins within `range`, addresses of `mm`, is
+    /// used.
+    pub(crate) fn touch_range(&self, mm: &kernel::mm::Mm, range: &Range<usize>) {
+        let mm = mm.as_raw() as usize;
+        // No allocation is for more than 2 MiB, or over a boundary of those.
+        let mut from = (mm, range.start & !(SZ_2M - 1), 0);
+
+        // The lock is not held for long: there may be many.
+        loop {
+            let mut table = self.table.lock();
+            let next = table.origins.cursor_lower_bound(&from);
+            let Some((at_mm, start, age)) = next.map(|at| *at.current().0) else {
+                break;
+            };
+
+            if at_mm != mm || start >= range.end {
+                break;
+            }
+            from = (at_mm, start, age + 1);
+            let handle = table.handles.get(&age).cloned();
+            if let Some(handle) = &handle {
+                table.touch(handle, self.clock.fetch_add(1, Relaxed));
+            }
+            drop(table);
+            // Not under the lock: this may free it.
+            drop(handle);
+        }
+    }
+
     /// The settled allocations that were made for something that overlaps `origin`.
     pub(crate) fn made_for(&self, origin: &Origin) -> Result<KVec<Handle>> {
         let mut found = KVec::new();
@@ -238,28 +314,48 @@ impl Vram {
         Ok(found)
     }
 
-    /// Of the settled allocations of age `from` or more, the oldest that have at least `size` bytes
-    /// together, or all there are; none of those that were made for something that overlaps
-    /// `spared`.
-    pub(crate) fn oldest(&self, size: u64, from: u64, spared: &Origin) -> Result<KVec<Handle>> {
+    /// Of the settled allocations that were used last at a time in `when`, those that were used the
+    /// longest time ago and have at least `size` bytes together, or all there are; none of those
+    /// that were made for something that overlaps `spared`. And when the last of them was used.
+    pub(crate) fn least_used(
+        &self,
+        size: u64,
+        when: Range<u64>,
+        spared: &Origin,
+    ) -> Result<(u64, KVec<Handle>)> {
         let mut found = KVec::new();
         let mut sum = 0;
+        let mut last = when.start;
         let table = self.table.lock();
 
-        for (&age, handle) in table.handles.iter() {
-            if sum >= size {
+        for (&used, age) in table.order.iter() {
+            if sum >= size || used >= when.end {
                 break;
             }
-            if age >= from && handle.is_settled() && !handle.origin.overlaps(spared) {
+            let Some(handle) = table.handles.get(age) else {
+                continue;
+            };
+            if used >= when.start && handle.is_settled() && !handle.origin.overlaps(spared) {
+                last = used;
                 found.push(handle.clone(), GFP_KERNEL)?;
                 sum += handle.size() as u64;
             }
         }
-        Ok(found)
+        Ok((last, found))
     }
 }
 
 impl Table {
+    /// Puts it at the young end. It may be out of the table already.
+    fn touch(&mut self, handle: &Handle, now: u64) {
+        if let Some(node) = self.order.remove_node(&handle.used()) {
+            let node = node.into_reservation().into_node(now, handle.age);
+
+            handle.used.store(now, Relaxed);
+            let _ = self.order.insert(node);
+        }
+    }
+
     /// The allocation that has the byte at `offset`.
     fn at(&self, offset: u64) -> Option<(Range<u64>, Handle)> {
         let copied = |(&start, &(end, age)): (&u64, &(u64, u64))| (start..end, age);
@@ -285,6 +381,8 @@ impl Nodes {
         }
         Ok(Self {
             handle: RBTreeNode::new(allocation.age, ARef::from(allocation), GFP_KERNEL)?,
+            order: RBTreeNode::new(allocation.used(), allocation.age, GFP_KERNEL)?,
+            origin: RBTreeNode::new(allocation.origin_key(), (), GFP_KERNEL)?,
             blocks,
         })
     }

@@ -76,7 +76,10 @@ pub(crate) fn run(
     if writes && !pages.are_writable() {
         return Err(EFAULT);
     }
-    pagemap.engine.run(pages.runs().map(|run| op.command(run)))
+
+    let result = pagemap.engine.run(pages.runs().map(|run| op.command(run)));
+    // Some of it may be done, and not everything can be done twice.
+    result.map_err(|err| if err == EAGAIN { EIO } else { err })
 }
 
 /// [`EFAULT`] unless all of `range` is mapped with access of the kind `wanted`.

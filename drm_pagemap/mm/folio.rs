@@ -246,6 +246,13 @@ impl Folio {
         unsafe { bindings::drm_pagemap_helper_folio_mapped(self.as_raw()) }
     }
 
+    /// Notes that the contents are changed by somebody whom the page tables don't know;
+    /// `folio_mark_dirty()`. It is mapped, and stays so during the call.
+    pub fn mark_dirty(&self) {
+        // SAFETY: By the type invariant the folio is live.
+        unsafe { bindings::folio_mark_dirty(self.as_raw()) };
+    }
+
     /// Whether both are the same folio.
     #[inline(always)]
     pub fn is(&self, other: &Self) -> bool {
@@ -356,7 +363,7 @@ impl LockedFolio {
         unsafe { self.index().write_volatile(Folio::NO_INDEX) };
     }
 
-    /// Allocates one folio of RAM for user memory, locked, contents undefined.
+    /// Allocates one folio of RAM for user memory, locked, dirty, contents undefined.
     ///
     /// May sleep. [`ENOMEM`] if there is none; for orders above 0 without reclaiming memory for it,
     /// whatever the policy for huge pages is (modules can't read that), and without a warning in

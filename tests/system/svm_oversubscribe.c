@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * More memory than there is VRAM: what was there the longest makes room.
+ * More memory than there is VRAM: what was used the longest time ago makes room.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -99,11 +99,44 @@ static void oldest_goes_first(void)
 		expect_sum((uint64_t *)parts[i], part, i);
 }
 
+/*
+ * What is used all the time stays, though it was there first: jobs on it find their pages mapped,
+ * and make no faults. What others come and go by is not its business.
+ */
+static void used_stays(void)
+{
+	size_t vram = gpu_info().vram_size, part = vram / 8 / (2 * MB) * (2 * MB);
+	uint64_t *used = map_huge(part), faults, evicted = gpu_info().evicted;
+	char *idle[16];
+
+	job_run((job_t){ .op = SIMGPU_JOB_FILL, .dst = AT(used), .len = part, .arg = 5 });
+	faults = 0;
+	for (int i = 0; i < 16; i++) {
+		uint64_t before;
+
+		idle[i] = map_huge(part);
+		job_run((job_t){ .op = SIMGPU_JOB_FILL, .dst = AT(idle[i]), .len = part, .arg = i });
+		before = svm_counters().gpu_faults;
+		expect_sum(used, part, 5);
+		faults += svm_counters().gpu_faults - before;
+	}
+	evicted = gpu_info().evicted - evicted;
+	diag("%zu MiB used, %zu MiB idle, %zu MiB of VRAM: %" PRIu64 " pages evicted, %" PRIu64 " faults of what is used",
+	     part / MB, 16 * part / MB, vram / MB, evicted, faults);
+	expect_place(used, part, SIMGPU_PLACE_VRAM);
+	check(!faults, "%" PRIu64 " faults of what is used all the time", faults);
+	expect_place(idle[0], part, SIMGPU_PLACE_RAM);
+	check(evicted >= 8 * part / PAGE, "only %" PRIu64 " pages were evicted", evicted);
+	for (int i = 0; i < 16; i++)
+		expect_sum((uint64_t *)idle[i], part, i);
+}
+
 static const struct ktap_test tests[] = {
 	{ "four_times_vram", four_times_vram, 300 },
 	{ "small_pages", small_pages, 200 },
 	{ "two_processes", two_processes, 200 },
 	{ "oldest_goes_first", oldest_goes_first, 60 },
+	{ "used_stays", used_stays, 120 },
 };
 
 KTAP_MAIN(tests, gpu_after_test)

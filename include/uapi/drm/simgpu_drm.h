@@ -303,8 +303,8 @@ struct drm_simgpu_wait {
 	/**
 	 * @error: Out: 0; or -EFAULT, the process can't use @fault_address in
 	 * this way; -EINVAL, a length or address is none that the op can
-	 * have; -ECANCELED, the address space is gone; -EIO, the device failed, or was
-	 * reset; -ENODEV, it is gone.
+	 * have; -ECANCELED, the address space was destroyed; -EIO, the device failed,
+	 * or was reset; -ENODEV, it is gone, in whatever way.
 	 */
 	__s32 error;
 	/** @fault_access: Out: 0 for reading, 1 for writing, 2 for an atomic. */
