@@ -86,7 +86,7 @@ fn find(pagemap: &Pagemap<SimgpuPagemap>, mm: &MmWithUser, range: &Range<usize>)
         rest.start = part.end;
         pagemap.places(mm, part, |_, place| match place {
             Place::Device(pfn) => found.add_page(pagemap, pagemap.offset_of(pfn)),
-            Place::None | Place::Ram => Ok(()),
+            Place::None | Place::Ram | Place::Peer => Ok(()),
         })?;
         if kernel::current!().signal_pending() {
             return Err(EINTR);
