@@ -148,6 +148,32 @@ impl Engine {
         ENODEV
     }
 
+    /// Connects GPUs on the link, by the bits of their numbers, as far as they are there; returns
+    /// which are. Waits for work under way, as that may end with a reset. [`ENODEV`]: the device is
+    /// gone.
+    pub(crate) fn connect(&self, peers: u32) -> Result<u32> {
+        let _ring = self.ring.lock();
+
+        self.with_bar(|bar| bar.write(regs::PEERS, peers.into()))?;
+        self.peers()
+    }
+
+    /// The GPUs that are connected, and alive. [`ENODEV`]: the device is gone.
+    pub(crate) fn peers(&self) -> Result<u32> {
+        let peers = self.with_bar(|bar| bar.read(regs::PEERS).into_raw())?;
+
+        self.status()?;
+        Ok(peers)
+    }
+
+    /// The number on the link. [`None`]: there is no link.
+    pub(crate) fn link_number(&self) -> Result<Option<u32>> {
+        let number = self.with_bar(|bar| bar.read(regs::PEER_SELF).into_raw())?;
+
+        self.status()?;
+        Ok((number < regs::PEER_SELF::NUMBERS).then_some(number))
+    }
+
     /// Makes the engine forget everything. May sleep. [`ENODEV`]: the device is gone.
     /// [`ETIMEDOUT`]: it is no better than gone, but may still write to memory.
     fn reset(&self) -> Result {
@@ -275,7 +301,16 @@ impl Engine {
         }
 
         dev_err!(self.dev, "resetting the engine\n");
-        match self.reset().and_then(|()| self.program(ring)) {
+        // Only those that are alive: another GPU that has got the number of one that died has other
+        // memory.
+        let mut restart = || {
+            let peers = self.peers()?;
+
+            self.reset()?;
+            self.with_bar(|bar| bar.write(regs::PEERS, peers.into()))?;
+            self.program(ring)
+        };
+        match restart() {
             Ok(()) => (),
             Err(_) => return self.lost("the engine can't be started again"),
         }

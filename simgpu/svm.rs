@@ -11,9 +11,11 @@
 //!
 //! 1. the 2 MiB window around the address, cut to its area and to what was
 //!    [advised](crate::advice), is [brought](crate::bring) to VRAM, if it should be there: private
-//!    anonymous memory by default, pages of files and shared memory never;
+//!    anonymous memory by default, from the VRAM of other GPUs too; pages of files and shared
+//!    memory never;
 //! 2. a [`SvmRange`](drm_pagemap::SvmRange) for the window is found or made, and populated: page
-//!    faults are taken for the process, wherever the pages are, RAM or VRAM or both;
+//!    faults are taken for the process, wherever the pages are, RAM or VRAM or both, or the VRAM of
+//!    a GPU on the same [link](crate::link);
 //! 3. with the lock of the [page tables](crate::page_table) held, and if nothing has changed
 //!    meanwhile, entries are written, 2 MiB at a time where the CPU has it so. Otherwise step 2 is
 //!    done again: retried, not locked;
@@ -133,6 +135,7 @@ impl Svm {
             Leaves {
                 small: Atomic::new(0),
                 huge: Atomic::new(0),
+                remote: Atomic::new(0),
             },
             GFP_KERNEL,
         )?;
