@@ -9,7 +9,10 @@ use crate::{
         Prefer, //
     },
     bring::bring,
-    evict::evict_range,
+    evict::{
+        evict_range,
+        send_home, //
+    },
     page_table::{
         PageTable,
         Use, //
@@ -21,6 +24,7 @@ use crate::{
 use core::ops::Range;
 use drm_pagemap::{
     mm::{
+        touch,
         Access,
         LockedMm, //
     },
@@ -255,15 +259,17 @@ impl AddressSpace {
         } else {
             hinted
         };
-        let moves = hint.prefer == Prefer::Vram && !(hint.read_mostly && how == Use::Read);
-        if moves {
-            let pagemap = self.svm.pagemap.as_arc_borrow();
-
-            match bring(pagemap, &mm, &window, hint.timeslice_ms) {
-                Err(err) if err == ENODEV || err == EIO => return Err(err),
-                // It can be used where it is.
-                _ => (),
-            }
+        let pagemap = self.svm.pagemap.as_arc_borrow();
+        let moved = match hint.prefer {
+            _ if hint.read_mostly && how == Use::Read => Ok(()),
+            Prefer::Vram => bring(pagemap, &mm, &window, hint.timeslice_ms),
+            Prefer::Ram => send_home(&pagemap, &mm, &window),
+            Prefer::Stay => Ok(()),
+        };
+        match moved {
+            Err(err) if err == ENODEV || err == EIO => return Err(err),
+            // It can be used where it is.
+            _ => (),
         }
 
         let range = self.range(&mm, addr, window)?;
@@ -275,7 +281,11 @@ impl AddressSpace {
             // After a fork, say, a page in VRAM is shared, and for reading only. hmm_range_fault()
             // takes it as it is, whatever was asked for, as there is no device that could take the
             // fault. In RAM it can be taken; then what is the process's own can come back.
-            evict_range(&self.svm.pagemap, &mm, &(addr..addr + PAGE_SIZE))?;
+            let page = addr..addr + PAGE_SIZE;
+
+            evict_range(&self.svm.pagemap, &mm, &page)?;
+            // Another GPU's VRAM is not this one's to evict, but by a fault.
+            touch(&mm, page, access, None)?;
             range.populate(access)?;
             return Ok(false);
         }

@@ -17,6 +17,8 @@ use core::ops::Range;
 use drm_pagemap::{
     migrate::Details,
     mm::{
+        touch,
+        Access,
         LockedMm,
         Place, //
     },
@@ -40,7 +42,8 @@ use kernel::{
 
 /// Brings to VRAM what of `range`, a part of an area, is not there; what can't be moved stays.
 ///
-/// If there is no room, the allocations that were made the longest time ago are evicted, of
+/// Pages in the VRAM of other GPUs are sent by those, over the link; where there is none they come
+/// by RAM. If there is no room, the allocations that were made the longest time ago are evicted, of
 /// whatever process: as a page that is mapped for the GPU makes no faults, there is no telling
 /// which were used. If others are quicker to take what was freed, again and again, all stays where
 /// it is. May sleep; the mmap lock must not be held.
@@ -53,6 +56,7 @@ pub(crate) fn bring(
     timeslice_ms: u32,
 ) -> Result {
     let spared = Origin::new(mm, range.clone());
+    let mut fetched = false;
 
     for tries in 0..ROOM_TRIES as i64 {
         let missing = missing(&pagemap, mm, range)?;
@@ -60,16 +64,45 @@ pub(crate) fn bring(
             return Ok(());
         }
         match bring_once(pagemap, mm, missing.clone(), timeslice_ms) {
+            Ok(true) if !fetched && fetch(&pagemap, mm, missing.clone()).unwrap_or(false) => {
+                fetched = true
+            }
+            Ok(_) => return Ok(()),
+            // Lost with another GPU, which is told when it is used.
+            Err(err) if err == ENODEV && !pagemap.engine.is_gone() => return Ok(()),
             Err(err) if err == ENOSPC => {
                 if !make_room(&pagemap, missing.len() as u64, &spared)? {
                     // All there is, is on its way to or fro: there will be some soon.
                     fsleep(Delta::from_millis(1 + tries));
                 }
             }
-            result => return result,
+            Err(err) => return Err(err),
         }
     }
     Ok(())
+}
+
+/// Brings to RAM what of `range` is out of reach: in the VRAM of a GPU without a link to this one,
+/// or swapped out. Returns whether there was something.
+pub(crate) fn fetch(
+    pagemap: &Pagemap<SimgpuPagemap>,
+    mm: &MmWithUser,
+    range: Range<usize>,
+) -> Result<bool> {
+    let mut absent = range.end..range.start;
+
+    pagemap.places(mm, range, |addr, place| {
+        if place == Place::None {
+            absent.start = absent.start.min(addr);
+            absent.end = addr + PAGE_SIZE;
+        }
+        Ok(())
+    })?;
+    if absent.is_empty() {
+        return Ok(false);
+    }
+    touch(mm, absent, Access::Read, Some(pagemap.owner()))?;
+    Ok(true)
 }
 
 /// The smallest part of `range` that has all pages which are not in VRAM.
@@ -90,12 +123,13 @@ fn missing(
     Ok(missing)
 }
 
+/// Returns whether something of `range` was left where it was.
 fn bring_once(
     pagemap: ArcBorrow<'_, Pagemap<SimgpuPagemap>>,
     mm: &MmWithUser,
     range: Range<usize>,
     timeslice_ms: u32,
-) -> Result {
+) -> Result<bool> {
     let origin = Origin::new(mm, range.clone());
     let data = pagemap.vram.allocate(range.len(), origin);
     let devmem = NewDevmem::new(pagemap, range.len(), data)?;
@@ -112,5 +146,5 @@ fn bring_once(
     handle.settle();
     let (_, outcome) = result?;
     pagemap.add_populated(outcome.migrated);
-    Ok(())
+    Ok(outcome.left > 0)
 }
