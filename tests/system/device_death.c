@@ -2,19 +2,15 @@
 /*
  * The device process is killed under load: errors in bounded time, no hang, and
  * what was in RAM is intact. Runs last: the device does not come back.
- *
- * The host does it, asked by a line on a control channel, a serial port.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "control.h"
 #include "driver.h"
 #include "ktap.h"
 #include "procs.h"
@@ -22,40 +18,10 @@
 
 #define SIZE		(4 * MB)
 #define WORKERS		4
-#define REQUEST		"kill-device 0\n"
 /* How soon everybody must have noticed. */
 #define NOTICE_SECONDS	60
 /* How long one call may take. */
 #define CALL_MS		30000
-
-static int open_control(void)
-{
-	const char *path = getenv("SIMGPU_CONTROL");
-	struct termios termios;
-	int control;
-
-	if (!path)
-		path = "/dev/ttyS1";
-	control = open(path, O_WRONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-	if (control < 0)
-		skip("there is no control channel to the host: %s: %s (SIMGPU_CONTROL)", path,
-		     strerror(errno));
-	/* Not every channel is a terminal. */
-	if (!tcgetattr(control, &termios)) {
-		cfmakeraw(&termios);
-		termios.c_cflag |= CLOCAL;
-		tcsetattr(control, TCSANOW, &termios);
-	} else if (errno == EIO) {
-		skip("the control channel %s is connected to nothing", path);
-	}
-	return control;
-}
-
-static void ask_host_to_kill_device(int control)
-{
-	check(write(control, REQUEST, strlen(REQUEST)) == (ssize_t)strlen(REQUEST),
-	      "writing to the control channel: %s", strerror(errno));
-}
 
 static void works_until_gone(void *arg)
 {
@@ -105,7 +71,7 @@ static void expect_every_ioctl_fails(struct buffer *in_ram, struct buffer *in_vr
 
 static void killed_under_load(void)
 {
-	int control = open_control();
+	int control = control_open();
 	struct buffer in_ram, in_vram;
 	pid_t workers[WORKERS];
 	uint64_t begun;
@@ -123,7 +89,7 @@ static void killed_under_load(void)
 		check(!waitpid(workers[i], NULL, WNOHANG), "a process ended too early");
 	buffer_expect(&in_vram, SIMGPU_PLACE_VRAM);
 
-	ask_host_to_kill_device(control);
+	control_ask(control, "kill-device 0");
 	for (int i = 0; i < WORKERS; i++)
 		expect_proper_end(workers[i]);
 
