@@ -272,20 +272,20 @@ impl AddressSpace {
             _ => (),
         }
 
+        let around = window.clone();
         let range = self.range(&mm, addr, window)?;
         range.populate(access)?;
         if self.tables.lock().allows(addr, how) {
             return Ok(true);
         }
-        if how != Use::Read && self.tables.lock().allows_reading_vram(addr) {
+        let shared = self.tables.lock().read_only_vram(addr, &around);
+        if how != Use::Read && !shared.is_empty() {
             // After a fork, say, a page in VRAM is shared, and for reading only. hmm_range_fault()
             // takes it as it is, whatever was asked for, as there is no device that could take the
             // fault. In RAM it can be taken; then what is the process's own can come back.
-            let page = addr..addr + PAGE_SIZE;
-
-            evict_range(&self.svm.pagemap, &mm, &page)?;
+            evict_range(&self.svm.pagemap, &mm, &shared)?;
             // Another GPU's VRAM is not this one's to evict, but by a fault.
-            touch(&mm, page, access, None)?;
+            touch(&mm, shared, Access::Read, None)?;
             range.populate(access)?;
             return Ok(false);
         }

@@ -217,11 +217,28 @@ impl PageTable {
 
     /// Whether the device finds the page at `addr` in VRAM, its own or another GPU's, but can't write
     /// to it.
-    pub(crate) fn allows_reading_vram(&self, addr: usize) -> bool {
+    fn is_read_only_vram(&self, addr: usize) -> bool {
         let level = if self.is_huge(addr) { HUGE_LEVEL } else { 0 };
 
         self.get(level, addr)
             .is_ok_and(|entry| entry & (VALID | WRITE) == VALID && entry & APERTURE != 0)
+    }
+
+    /// The pages from that at `addr` on, and those before it, in `around`, that the device finds in
+    /// VRAM, but can't write to; none, if that at `addr` is not one.
+    pub(crate) fn read_only_vram(&self, addr: usize, around: &Range<usize>) -> Range<usize> {
+        let mut found = addr..addr;
+
+        while found.end < around.end && self.is_read_only_vram(found.end) {
+            found.end += PAGE_SIZE;
+        }
+        while !found.is_empty()
+            && found.start > around.start
+            && self.is_read_only_vram(found.start - PAGE_SIZE)
+        {
+            found.start -= PAGE_SIZE;
+        }
+        found
     }
 
     /// Whether there are tables for all of `range`.
