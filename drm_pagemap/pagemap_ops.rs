@@ -61,8 +61,8 @@ pub trait PagemapOps: Send + Sync + Sized + 'static {
     /// the pagemap on, so that `dev` can read or write them as `dir` says, until
     /// [`device_unmap`](Self::device_unmap).
     ///
-    /// `dev` is a device whose driver copies from its own memory to this one's, or has this one's in
-    /// its page tables: another one with the same pagemap owner, or, for copies, this one. May
+    /// `dev` is a device whose driver copies from its own memory to this one's, or has this one's
+    /// in its page tables: another one with the same pagemap owner, or, for copies, this one. May
     /// sleep; but with page tables the lock of an [`SvmRange`](crate::SvmRange) is held, so memory
     /// must not be allocated in ways that wait for it to be freed. An error, whatever it is, makes
     /// the migration, or [`SvmRange::populate`](crate::SvmRange::populate), fail with [`EFAULT`].

@@ -9,6 +9,7 @@ use crate::{
         Prefer, //
     },
     bring::bring,
+    contention::Contention,
     evict::{
         evict_range,
         send_home, //
@@ -26,7 +27,8 @@ use drm_pagemap::{
     mm::{
         touch,
         Access,
-        LockedMm, //
+        LockedMm,
+        Place, //
     },
     SvmOps,
     SvmPages,
@@ -53,7 +55,8 @@ use kernel::{
     },
     time::{
         delay::fsleep,
-        Delta, //
+        Delta,
+        Instant, //
     }, //
 };
 
@@ -153,6 +156,8 @@ pub(crate) struct AddressSpace {
     ranges: Mutex<Ranges>,
     #[pin]
     advice: Mutex<Advice>,
+    #[pin]
+    contention: Mutex<Contention>,
     /// Held while it is taken away.
     #[pin]
     ending: Mutex<()>,
@@ -182,6 +187,10 @@ impl AddressSpace {
                     "simgpu::AddressSpace::ranges"
                 ),
                 advice <- new_mutex!(Advice::new(), "simgpu::AddressSpace::advice"),
+                contention <- new_mutex!(
+                    Contention::new(),
+                    "simgpu::AddressSpace::contention"
+                ),
                 ending <- new_mutex!((), "simgpu::AddressSpace::ending"),
             }? Error),
             GFP_KERNEL,
@@ -259,12 +268,11 @@ impl AddressSpace {
         } else {
             hinted
         };
-        let pagemap = self.svm.pagemap.as_arc_borrow();
         let moved = match hint.prefer {
             _ if hint.read_mostly && how == Use::Read => Ok(()),
-            Prefer::Vram => bring(pagemap, &mm, &window, hint.timeslice_ms),
-            Prefer::Ram => send_home(&pagemap, &mm, &window),
             Prefer::Stay => Ok(()),
+            _ if self.is_contested(&mm, addr)? => Ok(()),
+            prefer => self.bring(&mm, addr, &window, prefer, hint.timeslice_ms),
         };
         match moved {
             Err(err) if err == ENODEV || err == EIO => return Err(err),
@@ -296,6 +304,47 @@ impl AddressSpace {
         // It seems to be there, but is not: another range had it, before this one came.
         range.unmap();
         Ok(false)
+    }
+
+    /// Whether another GPU has the page at `addr`, and has taken it from this one again and again.
+    fn is_contested(&self, mm: &MmWithUser, addr: usize) -> Result<bool> {
+        if !self.contention.lock().is_contested(addr) {
+            return Ok(false);
+        }
+        let mut away = false;
+
+        // One without a link to this GPU has what seems to be absent.
+        self.svm
+            .pagemap
+            .places(mm, addr..addr + PAGE_SIZE, |_, place| {
+                away = matches!(place, Place::Peer | Place::None);
+                Ok(())
+            })?;
+        Ok(away)
+    }
+
+    /// Brings `window`, in which `addr` is, to where it is preferred.
+    fn bring(
+        &self,
+        mm: &MmWithUser,
+        addr: usize,
+        window: &Range<usize>,
+        prefer: Prefer,
+        timeslice_ms: u32,
+    ) -> Result {
+        let begun = Instant::now();
+        let pagemap = self.svm.pagemap.as_arc_borrow();
+        let brought = match prefer {
+            Prefer::Vram => bring(pagemap, mm, window, timeslice_ms).map(|pages| pages > 0),
+            Prefer::Ram => send_home(&pagemap, mm, window),
+            Prefer::Stay => Ok(false),
+        };
+
+        // What could not be brought will be tried again, too.
+        if brought != Ok(false) {
+            self.contention.lock().brought(addr, begun);
+        }
+        brought.map(|_| ())
     }
 
     /// The range that has `addr`, of those in `window`; a new one, if there is none. Others that
@@ -374,7 +423,9 @@ impl AddressSpace {
             ) {
                 // Of a file, say: there is nothing to bring.
                 Err(err) if err == EOPNOTSUPP => (),
-                result => result?,
+                result => {
+                    result?;
+                }
             }
             addr = part.end;
         }

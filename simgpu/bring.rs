@@ -15,7 +15,10 @@ use crate::{
 };
 use core::ops::Range;
 use drm_pagemap::{
-    migrate::Details,
+    migrate::{
+        Details,
+        Outcome, //
+    },
     mm::{
         touch,
         Access,
@@ -48,28 +51,36 @@ use kernel::{
 /// which were used. If others are quicker to take what was freed, again and again, all stays where
 /// it is. May sleep; the mmap lock must not be held.
 ///
-/// [`EOPNOTSUPP`]: it is not private anonymous memory. [`ENODEV`], and what else migration says.
+/// Returns how many pages were brought. [`EOPNOTSUPP`]: it is not private anonymous memory.
+/// [`ENODEV`], and what else migration says.
 pub(crate) fn bring(
     pagemap: ArcBorrow<'_, Pagemap<SimgpuPagemap>>,
     mm: &MmWithUser,
     range: &Range<usize>,
     timeslice_ms: u32,
-) -> Result {
+) -> Result<usize> {
     let spared = Origin::new(mm, range.clone());
     let mut fetched = false;
+    let mut brought = 0;
 
     for tries in 0..ROOM_TRIES as i64 {
         let missing = missing(&pagemap, mm, range)?;
         if missing.is_empty() {
-            return Ok(());
+            return Ok(brought);
         }
         match bring_once(pagemap, mm, missing.clone(), timeslice_ms) {
-            Ok(true) if !fetched && fetch(&pagemap, mm, missing.clone()).unwrap_or(false) => {
-                fetched = true
+            Ok(outcome) => {
+                brought += outcome.migrated;
+                if outcome.left == 0 || fetched {
+                    return Ok(brought);
+                }
+                fetched = true;
+                if !fetch(&pagemap, mm, missing).unwrap_or(false) {
+                    return Ok(brought);
+                }
             }
-            Ok(_) => return Ok(()),
             // Lost with another GPU, which is told when it is used.
-            Err(err) if err == ENODEV && !pagemap.engine.is_gone() => return Ok(()),
+            Err(err) if err == ENODEV && !pagemap.engine.is_gone() => return Ok(brought),
             Err(err) if err == ENOSPC => {
                 if !make_room(&pagemap, missing.len() as u64, &spared)? {
                     // All there is, is on its way to or fro: there will be some soon.
@@ -79,7 +90,7 @@ pub(crate) fn bring(
             Err(err) => return Err(err),
         }
     }
-    Ok(())
+    Ok(brought)
 }
 
 /// Brings to RAM what of `range` is out of reach: in the VRAM of a GPU without a link to this one,
@@ -123,13 +134,12 @@ fn missing(
     Ok(missing)
 }
 
-/// Returns whether something of `range` was left where it was.
 fn bring_once(
     pagemap: ArcBorrow<'_, Pagemap<SimgpuPagemap>>,
     mm: &MmWithUser,
     range: Range<usize>,
     timeslice_ms: u32,
-) -> Result<bool> {
+) -> Result<Outcome> {
     let origin = Origin::new(mm, range.clone());
     let data = pagemap.vram.allocate(range.len(), origin);
     let devmem = NewDevmem::new(pagemap, range.len(), data)?;
@@ -146,5 +156,5 @@ fn bring_once(
     handle.settle();
     let (_, outcome) = result?;
     pagemap.add_populated(outcome.migrated);
-    Ok(outcome.left > 0)
+    Ok(outcome)
 }

@@ -2,10 +2,10 @@
 
 //! Numbers for people: `simgpu-ADDRESS/` in debugfs, a folder for each device, with
 //!
-//! - `device`: its VRAM, its allocations, and the pages that have moved since it was bound, also those
-//!   that were sent to other GPUs over the link; how many are lent to others just now; how many of
-//!   others' were mapped so far; its number on the link, and those of the GPUs that it is connected
-//!   to, as bits;
+//! - `device`: its VRAM, its allocations, and the pages that have moved since it was bound, also
+//!   those that were sent to other GPUs over the link; how many are lent to others just now; how
+//!   many of others' were mapped so far; its number on the link, and those of the GPUs that it is
+//!   connected to, as bits;
 //! - `clients`: who has it open, and how much VRAM is for them.
 //!
 //! The format is that of DRM's `fdinfo` ([`Documentation/gpu/drm-usage-stats.rst`]), a client after

@@ -57,8 +57,8 @@ pub(crate) struct SimgpuDriver;
 /// 2. `_drm`: user space is cut off, once the ioctls under way are done;
 /// 3. `svm`: all address spaces are taken from the device, whose jobs fail; the compute side stops;
 /// 4. `_compute_interrupts`, `_service`: nobody is told of faults any more, or at one;
-/// 5. `_pagemap`: all pages come home, by the copy engine, after other GPUs have let go of them; the
-///    last allocation is released; the GPU leaves the group of those that it has a link to;
+/// 5. `_pagemap`: all pages come home, by the copy engine, after other GPUs have let go of them;
+///    the last allocation is released; the GPU leaves the group of those that it has a link to;
 /// 6. `_running`: the engine is stopped, and with it its interrupts; the ring is freed;
 /// 7. `_interrupts`, `vectors`: the interrupts are freed.
 ///

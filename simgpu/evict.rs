@@ -146,25 +146,27 @@ pub(crate) fn evict_range(
     Err(EBUSY)
 }
 
-/// Brings to RAM what of `range` is in VRAM, this GPU's or that of others on the link; once, so that
-/// some may stay. Errors as those of migration, and of [`touch`].
+/// Brings to RAM what of `range` is in VRAM, this GPU's or that of others on the link; once, so
+/// that some may stay. Returns whether others had something. Errors as those of migration, and of
+/// [`touch`].
 pub(crate) fn send_home(
     pagemap: &Pagemap<SimgpuPagemap>,
     mm: &MmWithUser,
     range: &Range<usize>,
-) -> Result {
+) -> Result<bool> {
     evict_once(pagemap, mm, range)?;
     send_home_from_peers(pagemap, mm, range)
 }
 
 /// Brings to RAM what of `range` is in the VRAM of other GPUs on the link, by page faults: what is
-/// there is not this GPU's to evict.
+/// there is not this GPU's to evict. Returns whether there was something.
 pub(crate) fn send_home_from_peers(
     pagemap: &Pagemap<SimgpuPagemap>,
     mm: &MmWithUser,
     range: &Range<usize>,
-) -> Result {
+) -> Result<bool> {
     let mut rest = range.clone();
+    let mut found = false;
 
     while let Some(part) = first_mapped(mm, &rest) {
         let mut there = part.end..part.start;
@@ -178,8 +180,9 @@ pub(crate) fn send_home_from_peers(
             Ok(())
         })?;
         if !there.is_empty() {
+            found = true;
             touch(mm, there, Access::Read, None)?;
         }
     }
-    Ok(())
+    Ok(found)
 }

@@ -164,7 +164,8 @@ impl Ioctl for drm_simgpu_prefetch {
         match self.place {
             uapi::SIMGPU_PLACE_RAM => {
                 evict_range(&call.data.pagemap, call.mm, &range)?;
-                send_home_from_peers(&call.data.pagemap, call.mm, &range)
+                send_home_from_peers(&call.data.pagemap, call.mm, &range)?;
+                Ok(())
             }
             uapi::SIMGPU_PLACE_VRAM => space.prefetch(call.mm, range),
             _ => Err(EINVAL),

@@ -215,8 +215,8 @@ impl PageTable {
                 .is_ok_and(|entry| entry & wanted == wanted)
     }
 
-    /// Whether the device finds the page at `addr` in VRAM, its own or another GPU's, but can't write
-    /// to it.
+    /// Whether the device finds the page at `addr` in VRAM, its own or another GPU's, but can't
+    /// write to it.
     fn is_read_only_vram(&self, addr: usize) -> bool {
         let level = if self.is_huge(addr) { HUGE_LEVEL } else { 0 };
 

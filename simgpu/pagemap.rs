@@ -113,7 +113,8 @@ impl SimgpuPagemap {
         self.sent.load(Relaxed)
     }
 
-    /// Pages that other GPUs have addresses of just now: in their page tables, or to send pages there.
+    /// Pages that other GPUs have addresses of just now: in their page tables, or to send pages
+    /// there.
     pub(crate) fn lent(&self) -> u64 {
         self.lent.load(Relaxed)
     }
@@ -142,7 +143,8 @@ impl PagemapOps for SimgpuPagemap {
             .with_thrash(Thrash::ON)
     }
 
-    /// On the link all know a GPU by one number, and its VRAM by the same offsets as the GPU itself.
+    /// On the link all know a GPU by one number, and its VRAM by the same offsets as the GPU
+    /// itself.
     fn device_map(
         pagemap: &Pagemap<Self>,
         dev: &Device,
