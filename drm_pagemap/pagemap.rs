@@ -298,8 +298,8 @@ impl<T: PagemapOps> Pagemap<T> {
     }
 
     /// Calls `found` with the address (in bytes) and the place of each page of `range`; see
-    /// [`places`](crate::mm::places). Pages in the memory of another device of the same group count
-    /// as [not present](Place::None).
+    /// [`places`](crate::mm::places). What is in the memory of another device of the same group is
+    /// at a [peer](Place::Peer).
     pub fn places(
         &self,
         mm: &MmWithUser,
@@ -310,7 +310,7 @@ impl<T: PagemapOps> Pagemap<T> {
         let frames = self.frames();
 
         crate::mm::places(mm, range, self.owner(), |addr, place| match place {
-            Place::Device(pfn) if !frames.contains(&pfn.as_usize()) => found(addr, Place::None),
+            Place::Device(pfn) if !frames.contains(&pfn.as_usize()) => found(addr, Place::Peer),
             place => found(addr, place),
         })
     }

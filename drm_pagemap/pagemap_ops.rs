@@ -61,10 +61,12 @@ pub trait PagemapOps: Send + Sync + Sized + 'static {
     /// the pagemap on, so that `dev` can read or write them as `dir` says, until
     /// [`device_unmap`](Self::device_unmap).
     ///
-    /// `dev` is a device whose driver copies from its own memory to this one's: another one with
-    /// the same pagemap owner, or this one. May sleep. An error, whatever it is, makes the
-    /// migration fail with [`EFAULT`]. Optional: without it pages move from one device to another
-    /// through RAM.
+    /// `dev` is a device whose driver copies from its own memory to this one's, or has this one's
+    /// in its page tables: another one with the same pagemap owner, or, for copies, this one. May
+    /// sleep; but with page tables the lock of an [`SvmRange`](crate::SvmRange) is held, so memory
+    /// must not be allocated in ways that wait for it to be freed. An error, whatever it is, makes
+    /// the migration, or [`SvmRange::populate`](crate::SvmRange::populate), fail with [`EFAULT`].
+    /// Optional: without it pages move from one device to another through RAM.
     fn device_map(
         pagemap: &Pagemap<Self>,
         dev: &device::Device,
@@ -76,8 +78,8 @@ pub trait PagemapOps: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// `dev` does not use the address any more that [`device_map`](Self::device_map) gave it. May
-    /// sleep.
+    /// `dev` does not use the address any more that [`device_map`](Self::device_map) gave it. The
+    /// same as there goes for sleeping, and allocating memory.
     fn device_unmap(pagemap: &Pagemap<Self>, dev: &device::Device, addr: &DeviceAddr) {
         let _ = (pagemap, dev, addr);
         build_error!(VTABLE_DEFAULT_ERROR)

@@ -9,6 +9,8 @@ use crate::{
         Prefer, //
     },
     bring::bring,
+    contention::Contention,
+    evict::send_home,
     page_table::{
         PageTable,
         Use, //
@@ -21,7 +23,8 @@ use core::ops::Range;
 use drm_pagemap::{
     mm::{
         Access,
-        LockedMm, //
+        LockedMm,
+        Place, //
     },
     SvmOps,
     SvmPages,
@@ -48,7 +51,8 @@ use kernel::{
     },
     time::{
         delay::fsleep,
-        Delta, //
+        Delta,
+        Instant, //
     }, //
 };
 
@@ -148,6 +152,8 @@ pub(crate) struct AddressSpace {
     ranges: Mutex<Ranges>,
     #[pin]
     advice: Mutex<Advice>,
+    #[pin]
+    contention: Mutex<Contention>,
     /// Held while it is taken away.
     #[pin]
     ending: Mutex<()>,
@@ -177,6 +183,10 @@ impl AddressSpace {
                     "simgpu::AddressSpace::ranges"
                 ),
                 advice <- new_mutex!(Advice::new(), "simgpu::AddressSpace::advice"),
+                contention <- new_mutex!(
+                    Contention::new(),
+                    "simgpu::AddressSpace::contention"
+                ),
                 ending <- new_mutex!((), "simgpu::AddressSpace::ending"),
             }? Error),
             GFP_KERNEL,
@@ -259,11 +269,11 @@ impl AddressSpace {
         } else {
             hinted
         };
-        let moves = hint.prefer == Prefer::Vram && !(hint.read_mostly && how == Use::Read);
-        if moves {
-            let pagemap = self.svm.pagemap.as_arc_borrow();
-
-            match bring(pagemap, &mm, &window, hint.timeslice_ms) {
+        let stays = hint.prefer == Prefer::Stay
+            || hint.read_mostly && how == Use::Read
+            || self.is_contested(&mm, addr)?;
+        if !stays {
+            match self.bring(&mm, addr, &window, hint.prefer, hint.timeslice_ms) {
                 Err(err) if err == ENODEV || err == EIO => return Err(err),
                 // It can be used where it is.
                 _ => (),
@@ -271,7 +281,7 @@ impl AddressSpace {
         }
 
         let range = self.range(&mm, addr, window)?;
-        if range.populate(access)? && moves {
+        if range.populate(access)? && !stays {
             // What came to RAM to become the process's own can go back.
             return Ok(false);
         }
@@ -285,6 +295,47 @@ impl AddressSpace {
         // It seems to be there, but is not: another range had it, before this one came.
         range.unmap();
         Ok(false)
+    }
+
+    /// Whether another GPU has the page at `addr`, and has taken it from this one again and again.
+    fn is_contested(&self, mm: &MmWithUser, addr: usize) -> Result<bool> {
+        if !self.contention.lock().is_contested(addr) {
+            return Ok(false);
+        }
+        let mut away = false;
+
+        // One without a link to this GPU has what seems to be absent.
+        self.svm
+            .pagemap
+            .places(mm, addr..addr + PAGE_SIZE, |_, place| {
+                away = matches!(place, Place::Peer | Place::None);
+                Ok(())
+            })?;
+        Ok(away)
+    }
+
+    /// Brings `window`, in which `addr` is, to where it is preferred.
+    fn bring(
+        &self,
+        mm: &MmWithUser,
+        addr: usize,
+        window: &Range<usize>,
+        prefer: Prefer,
+        timeslice_ms: u32,
+    ) -> Result {
+        let begun = Instant::now();
+        let pagemap = self.svm.pagemap.as_arc_borrow();
+        let brought = match prefer {
+            Prefer::Vram => bring(pagemap, mm, window, timeslice_ms).map(|pages| pages > 0),
+            Prefer::Ram => send_home(&pagemap, mm, window),
+            Prefer::Stay => Ok(false),
+        };
+
+        // What could not be brought will be tried again, too.
+        if brought != Ok(false) {
+            self.contention.lock().brought(addr, begun);
+        }
+        brought.map(|_| ())
     }
 
     /// The range that has `addr`, of those in `window`; a new one, if there is none. Others that
@@ -363,7 +414,9 @@ impl AddressSpace {
             ) {
                 // Of a file, say: there is nothing to bring.
                 Err(err) if err == EOPNOTSUPP => (),
-                result => result?,
+                result => {
+                    result?;
+                }
             }
             addr = part.end;
         }

@@ -16,6 +16,8 @@ pub(crate) enum Prefer {
     Vram,
     /// In RAM.
     Ram,
+    /// Where they are: in RAM, in its VRAM, or in that of a GPU that it has a link to.
+    Stay,
 }
 
 /// What was said of some addresses.

@@ -2,7 +2,10 @@
 
 //! Numbers for people: `simgpu-ADDRESS/` in debugfs, a folder for each device, with
 //!
-//! - `device`: its VRAM, its allocations, and the pages that have moved since it was bound;
+//! - `device`: its VRAM, its allocations, and the pages that have moved since it was bound, also
+//!   those that were sent to other GPUs over the link; how many are lent to others just now; how
+//!   many of others' were mapped so far; its number on the link, and those of the GPUs that it is
+//!   connected to, as bits;
 //! - `clients`: who has it open, and how much VRAM is for them.
 //!
 //! The format is that of DRM's `fdinfo` ([`Documentation/gpu/drm-usage-stats.rst`]), a client after
@@ -15,6 +18,7 @@
 
 use crate::{
     clients::Clients,
+    page_table::Leaves,
     pagemap::SimgpuPagemap, //
 };
 use drm_pagemap::{
@@ -27,7 +31,10 @@ use kernel::{
     pci,
     prelude::*,
     str::CString,
-    sync::Arc, //
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    }, //
 };
 
 /// What the files tell of.
@@ -35,6 +42,7 @@ pub(crate) struct Numbers {
     address: CString,
     pagemap: Arc<Pagemap<SimgpuPagemap>>,
     clients: Arc<Clients>,
+    leaves: Arc<Leaves>,
 }
 
 /// The folder. It is gone with this.
@@ -50,6 +58,7 @@ impl Folder {
         pdev: &pci::Device,
         pagemap: Arc<Pagemap<SimgpuPagemap>>,
         clients: Arc<Clients>,
+        leaves: Arc<Leaves>,
     ) -> Result<impl PinInit<Self, Error>> {
         let address = CString::try_from_fmt(fmt!("{}", pdev.as_ref().name()))?;
         let name = CString::try_from_fmt(fmt!("simgpu-{}", pdev.as_ref().name()))?;
@@ -60,6 +69,7 @@ impl Folder {
                 address,
                 pagemap,
                 clients,
+                leaves,
             };
             Ok(try_pin_init!(Self {
                 scope <- Scope::dir(numbers, &name, |numbers, dir| {
@@ -95,7 +105,21 @@ fn device(numbers: &Numbers, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "simgpu-allocations:\t{}", pagemap.vram.usage(|_| true).0)?;
     writeln!(f, "simgpu-pages-populated:\t{}", pagemap.populated())?;
     writeln!(f, "simgpu-pages-faulted:\t{}", pagemap.faulted())?;
-    writeln!(f, "simgpu-pages-evicted:\t{}", pagemap.evicted())
+    writeln!(f, "simgpu-pages-evicted:\t{}", pagemap.evicted())?;
+    writeln!(f, "simgpu-pages-sent:\t{}", pagemap.sent())?;
+    writeln!(f, "simgpu-pages-lent:\t{}", pagemap.lent())?;
+    writeln!(
+        f,
+        "simgpu-pages-borrowed:\t{}",
+        numbers.leaves.remote.load(Relaxed)
+    )?;
+    if let Some(number) = pagemap.link_number() {
+        writeln!(f, "simgpu-link-number:\t{number}")?;
+    }
+    if let Ok(peers) = pagemap.engine.peers() {
+        writeln!(f, "simgpu-link-peers:\t{peers:#x}")?;
+    }
+    Ok(())
 }
 
 fn clients_of(numbers: &Numbers, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -39,6 +39,13 @@ pub(crate) enum Command {
         len: u64,
         value: u64,
     },
+    /// To the VRAM of another GPU on the link, by that one's number.
+    CopyToPeer {
+        src: u64,
+        dst: u64,
+        len: u64,
+        peer: u64,
+    },
     /// The sum is what running it returns.
     Checksum {
         src: u64,
@@ -56,6 +63,12 @@ impl Command {
             Self::Fill { dst, len, value } => (4, 0, dst, len, value),
             Self::Xor { dst, len, value } => (5, 0, dst, len, value),
             Self::Checksum { src, len } => (6, src, result, len, 0),
+            Self::CopyToPeer {
+                src,
+                dst,
+                len,
+                peer,
+            } => (8, src, dst, len, peer),
         };
         let flags = fence.map_or(0, |_| FLAGS_FENCE_IRQ);
 
@@ -82,6 +95,7 @@ pub(crate) fn status_name(status: u32) -> &'static str {
         4 => "bad bus address",
         5 => "bad length",
         6 => "injected",
+        7 => "peer gone",
         _ => "unknown error",
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         ComputeInterrupts,
         Interrupts, //
     },
+    link,
     pagemap::SimgpuPagemap,
     regs::BAR_SIZE,
     service::Service,
@@ -56,7 +57,8 @@ pub(crate) struct SimgpuDriver;
 /// 2. `_drm`: user space is cut off, once the ioctls under way are done;
 /// 3. `svm`: all jobs end, all address spaces are taken from the device, the compute side stops;
 /// 4. `_compute_interrupts`, `_service`: nobody is told of faults any more, or at one;
-/// 5. `_pagemap`: all pages come home, by the copy engine; the last allocation is released;
+/// 5. `_pagemap`: all pages come home, by the copy engine, after other GPUs have let go of them;
+///    the last allocation is released; the GPU leaves the group of those that it has a link to;
 /// 6. `_running`: the engine is stopped, and with it its interrupts; the ring is freed;
 /// 7. `_interrupts`, `vectors`: the interrupts are freed.
 ///
@@ -109,11 +111,12 @@ impl pci::Driver for SimgpuDriver {
                     Interrupts::new(&*core::ptr::from_ref(vectors), &engine)?
                 },
                 _running: Running::start(engine.clone())?,
-                _pagemap: drm_pagemap::Registration::new(
+                _pagemap: drm_pagemap::Registration::in_group(
                     &drm,
                     c"simgpu",
                     usize::try_from(vram_size)?,
-                    SimgpuPagemap::new(engine.clone(), vram_size),
+                    SimgpuPagemap::new(engine.clone(), vram_size, engine.link_number()?),
+                    link::join(engine.clone())?,
                 )?,
                 svm: svm::Running::start(
                     pdev.as_ref(),
@@ -129,7 +132,12 @@ impl pci::Driver for SimgpuDriver {
                         service,
                     )?
                 },
-                _debugfs <- debugfs::Folder::new(pdev, Arc::from(_pagemap.pagemap()), clients)?,
+                _debugfs <- debugfs::Folder::new(
+                    pdev,
+                    Arc::from(_pagemap.pagemap()),
+                    clients,
+                    svm.svm().leaves.clone(),
+                )?,
                 _drm: {
                     let data = RegistrationData {
                         pagemap: Arc::from(_pagemap.pagemap()),

@@ -85,6 +85,8 @@ pub(crate) struct Engine {
     wakeups: Wakeups,
     /// How often the device was reset.
     resets: Atomic<u32>,
+    /// The peers that are connected, for when the device has forgotten them.
+    connected: Atomic<u32>,
     /// The other engines, as long as they are in use.
     #[pin]
     compute: Mutex<Option<Arc<Compute>>>,
@@ -105,6 +107,7 @@ impl Engine {
                 ring <- new_mutex!(Some(ring), "simgpu::Engine::ring"),
                 wakeups <- Wakeups::new(),
                 resets: Atomic::new(0),
+                connected: Atomic::new(0),
                 compute <- new_mutex!(None, "simgpu::Engine::compute"),
             }? Error),
             GFP_KERNEL,
@@ -184,6 +187,35 @@ impl Engine {
         }
         self.gone.store(true, Relaxed);
         ENODEV
+    }
+
+    /// Connects GPUs on the link, by the bits of their numbers, as far as they are there; returns
+    /// which are. Waits for work under way, as that may end with a reset. [`ENODEV`]: the device is
+    /// gone.
+    pub(crate) fn connect(&self, peers: u32) -> Result<u32> {
+        let _ring = self.ring.lock();
+
+        self.with_bar(|bar| bar.write(regs::PEERS, peers.into()))?;
+        let peers = self.peers()?;
+
+        self.connected.store(peers, Relaxed);
+        Ok(peers)
+    }
+
+    /// The GPUs that are connected, and alive. [`ENODEV`]: the device is gone.
+    pub(crate) fn peers(&self) -> Result<u32> {
+        let peers = self.with_bar(|bar| bar.read(regs::PEERS).into_raw())?;
+
+        self.status()?;
+        Ok(peers)
+    }
+
+    /// The number on the link. [`None`]: there is no link.
+    pub(crate) fn link_number(&self) -> Result<Option<u32>> {
+        let number = self.with_bar(|bar| bar.read(regs::PEER_SELF).into_raw())?;
+
+        self.status()?;
+        Ok((number < regs::PEER_SELF::NUMBERS).then_some(number))
     }
 
     /// Makes the engine forget everything. May sleep. [`ENODEV`]: the device is gone.
@@ -325,8 +357,22 @@ impl Engine {
             self.dev,
             "the engine failed or was reset, starting it again\n"
         );
-        let mut start = || self.reset().and_then(|()| self.program(ring));
-        if (0..START_TRIES).all(|_| start().is_err()) {
+        // Only those that are alive: another GPU that has got the number of one that died has other
+        // memory. A device that was reset can't tell.
+        let peers = if err == EAGAIN {
+            self.connected.load(Relaxed)
+        } else {
+            match self.peers() {
+                Ok(peers) => peers,
+                Err(err) => return err,
+            }
+        };
+        let mut restart = || {
+            self.reset()?;
+            self.with_bar(|bar| bar.write(regs::PEERS, peers.into()))?;
+            self.program(ring)
+        };
+        if (0..START_TRIES).all(|_| restart().is_err()) {
             return self.lost("the engine can't be started again");
         }
         if let Some(compute) = &*self.compute.lock() {

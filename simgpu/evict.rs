@@ -14,12 +14,17 @@ use crate::{
 };
 use core::ops::Range;
 use drm_pagemap::{
-    mm::Place,
+    mm::{
+        touch,
+        Access,
+        Place, //
+    },
     queue,
     Pagemap, //
 };
 use kernel::{
     mm::MmWithUser,
+    page::PAGE_SIZE,
     prelude::*,
     rbtree::RBTree,
     time::{
@@ -86,7 +91,7 @@ fn find(pagemap: &Pagemap<SimgpuPagemap>, mm: &MmWithUser, range: &Range<usize>)
         rest.start = part.end;
         pagemap.places(mm, part, |_, place| match place {
             Place::Device(pfn) => found.add_page(pagemap, pagemap.offset_of(pfn)),
-            Place::None | Place::Ram => Ok(()),
+            Place::None | Place::Ram | Place::Peer => Ok(()),
         })?;
         if kernel::current!().signal_pending() {
             return Err(EINTR);
@@ -139,4 +144,45 @@ pub(crate) fn evict_range(
         fsleep(Delta::from_millis(PAUSE_MS));
     }
     Err(EBUSY)
+}
+
+/// Brings to RAM what of `range` is in VRAM, this GPU's or that of others on the link; once, so
+/// that some may stay. Returns whether others had something. Errors as those of migration, and of
+/// [`touch`].
+pub(crate) fn send_home(
+    pagemap: &Pagemap<SimgpuPagemap>,
+    mm: &MmWithUser,
+    range: &Range<usize>,
+) -> Result<bool> {
+    evict_once(pagemap, mm, range)?;
+    send_home_from_peers(pagemap, mm, range)
+}
+
+/// Brings to RAM what of `range` is in the VRAM of other GPUs on the link, by page faults: what is
+/// there is not this GPU's to evict. Returns whether there was something.
+pub(crate) fn send_home_from_peers(
+    pagemap: &Pagemap<SimgpuPagemap>,
+    mm: &MmWithUser,
+    range: &Range<usize>,
+) -> Result<bool> {
+    let mut rest = range.clone();
+    let mut found = false;
+
+    while let Some(part) = first_mapped(mm, &rest) {
+        let mut there = part.end..part.start;
+
+        rest.start = part.end;
+        pagemap.places(mm, part, |addr, place| {
+            if place == Place::Peer {
+                there.start = there.start.min(addr);
+                there.end = addr + PAGE_SIZE;
+            }
+            Ok(())
+        })?;
+        if !there.is_empty() {
+            found = true;
+            touch(mm, there, Access::Read, None)?;
+        }
+    }
+    Ok(found)
 }

@@ -7,7 +7,10 @@ use crate::{
         Hint,
         Prefer, //
     },
-    evict::evict_range,
+    evict::{
+        evict_range,
+        send_home_from_peers, //
+    },
     file::File,
     ioctl::{
         must_be_zero,
@@ -137,6 +140,7 @@ impl Ioctl for drm_simgpu_advise {
             prefer: match self.prefer {
                 uapi::SIMGPU_PREFER_DEFAULT | uapi::SIMGPU_PREFER_VRAM => Prefer::Vram,
                 uapi::SIMGPU_PREFER_RAM => Prefer::Ram,
+                uapi::SIMGPU_PREFER_STAY => Prefer::Stay,
                 _ => return Err(EINVAL),
             },
             read_mostly: self.flags & uapi::SIMGPU_ADVISE_READ_MOSTLY != 0,
@@ -158,7 +162,11 @@ impl Ioctl for drm_simgpu_prefetch {
         let space = call.file.space(self.vm_id, call.mm)?;
 
         match self.place {
-            uapi::SIMGPU_PLACE_RAM => evict_range(&call.data.pagemap, call.mm, &range),
+            uapi::SIMGPU_PLACE_RAM => {
+                evict_range(&call.data.pagemap, call.mm, &range)?;
+                send_home_from_peers(&call.data.pagemap, call.mm, &range)?;
+                Ok(())
+            }
             uapi::SIMGPU_PLACE_VRAM => space.prefetch(call.mm, range),
             _ => Err(EINVAL),
         }

@@ -78,8 +78,8 @@ impl Outcome {
             2 | 5 | 8 => EINVAL.to_errno(),
             // The address space was taken away, so nobody can want the job any more.
             9 => ECANCELED.to_errno(),
-            // The driver gave up on a page fault.
-            11 => EFAULT.to_errno(),
+            // The driver gave up on a page fault; or what was there is lost with another GPU.
+            7 | 11 => EFAULT.to_errno(),
             _ => EIO.to_errno(),
         };
 

@@ -2,13 +2,15 @@
 
 //! The device's page tables of an address space.
 
-use crate::mmu::{
-    Command,
-    Mmu, //
+use crate::{
+    link,
+    mmu::{
+        Command,
+        Mmu, //
+    }, //
 };
 use core::ops::Range;
 use drm_pagemap::{
-    DeviceAddr,
     SvmPages,
     SvmPiece,
     SvmPlace, //
@@ -84,6 +86,8 @@ pub(crate) struct Leaves {
     pub(crate) small: Atomic<u64>,
     /// Of 2 MiB.
     pub(crate) huge: Atomic<u64>,
+    /// Pages of those that are in other GPUs' VRAM.
+    pub(crate) remote: Atomic<u64>,
 }
 
 /// A table.
@@ -226,6 +230,9 @@ impl PageTable {
         for piece in pages.pieces() {
             let (first, rights) = leaf(piece)?;
 
+            if matches!(piece.place, SvmPlace::Peer(_)) {
+                self.leaves.remote.add(1 << piece.order, Relaxed);
+            }
             if piece.order == HUGE_ORDER && first % SZ_2M as u64 == 0 {
                 self.set(HUGE_LEVEL, piece.addr, first | rights)?;
                 self.leaves.huge.add(1, Relaxed);
@@ -295,10 +302,7 @@ fn leaf(piece: &SvmPiece) -> Result<(DmaAddress, u64)> {
         SvmPlace::Ram(addr) => (addr, 0),
         SvmPlace::Own(offset) => (offset, APERTURE_VRAM),
         SvmPlace::Peer(addr) => {
-            let peer = addr
-                .protocol()
-                .checked_sub(DeviceAddr::INTERCONNECT)
-                .ok_or(EOPNOTSUPP)?;
+            let peer = link::number(addr.protocol()).ok_or(EOPNOTSUPP)?;
 
             (addr.addr(), APERTURE_PEER | peer << PEER_SHIFT)
         }

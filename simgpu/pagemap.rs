@@ -5,6 +5,7 @@
 use crate::{
     descriptor::Command,
     engine::Engine,
+    link,
     vram::{
         Allocation,
         Origin,
@@ -14,9 +15,13 @@ use crate::{
 use core::ops::Range;
 use drm_pagemap::{
     migrate::Details,
-    mm::LockedMm,
+    mm::{
+        DmaDirection,
+        LockedMm, //
+    },
     Copies,
     CopyRun,
+    DeviceAddr,
     Devmem,
     DevmemOps,
     DevmemPfns,
@@ -28,6 +33,7 @@ use drm_pagemap::{
     Thrash, //
 };
 use kernel::{
+    device::Device,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
@@ -47,23 +53,36 @@ pub(crate) struct SimgpuPagemap {
     pub(crate) engine: Arc<Engine>,
     #[pin]
     pub(crate) vram: Vram,
+    /// The GPU's number on the link, if there is one.
+    link_number: Option<u32>,
     /// Pages that went to VRAM.
     populated: Atomic<u64>,
     /// Pages that came home because the driver wanted it.
     evicted: Atomic<u64>,
     /// Pages that were copied home, for whatever reason.
     copied_home: Atomic<u64>,
+    /// Pages that went to VRAM of other GPUs, over the link.
+    sent: Atomic<u64>,
+    /// Pages that other GPUs have addresses of.
+    lent: Atomic<u64>,
 }
 
 impl SimgpuPagemap {
-    /// For the device of `engine`, with `vram_size` bytes of VRAM.
-    pub(crate) fn new(engine: Arc<Engine>, vram_size: u64) -> impl PinInit<Self, Error> {
+    /// For the device of `engine`, with `vram_size` bytes of VRAM, and `link_number` on the link.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        vram_size: u64,
+        link_number: Option<u32>,
+    ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             engine,
             vram <- Vram::new(vram_size),
+            link_number,
             populated: Atomic::new(0),
             evicted: Atomic::new(0),
             copied_home: Atomic::new(0),
+            sent: Atomic::new(0),
+            lent: Atomic::new(0),
         }? Error)
     }
 
@@ -83,6 +102,22 @@ impl SimgpuPagemap {
         self.copied_home
             .load(Relaxed)
             .saturating_sub(self.evicted())
+    }
+
+    /// The GPU's number on the link, if there is one.
+    pub(crate) fn link_number(&self) -> Option<u32> {
+        self.link_number
+    }
+
+    /// Pages that went to VRAM of other GPUs, over the link.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Pages that other GPUs have addresses of just now: in their page tables, or to send pages
+    /// there.
+    pub(crate) fn lent(&self) -> u64 {
+        self.lent.load(Relaxed)
     }
 
     /// Counts pages that went to VRAM.
@@ -107,6 +142,32 @@ impl PagemapOps for SimgpuPagemap {
         Policy::new()
             .with_window(FaultWindow::Adaptive)
             .with_thrash(Thrash::ON)
+    }
+
+    /// On the link all know a GPU by one number, and its VRAM by the same offsets as the GPU
+    /// itself.
+    fn device_map(
+        pagemap: &Pagemap<Self>,
+        dev: &Device,
+        offset: u64,
+        order: u32,
+        dir: DmaDirection,
+    ) -> Result<DeviceAddr> {
+        // Within one VRAM nothing is copied.
+        if core::ptr::eq(dev, pagemap.engine.dev()) {
+            return Err(EOPNOTSUPP);
+        }
+        if pagemap.engine.is_gone() {
+            return Err(ENODEV);
+        }
+        let number = pagemap.link_number.ok_or(EOPNOTSUPP)?;
+
+        pagemap.lent.add(1 << order, Relaxed);
+        Ok(link::address(number, offset, order, dir))
+    }
+
+    fn device_unmap(pagemap: &Pagemap<Self>, _dev: &Device, addr: &DeviceAddr) {
+        pagemap.lent.fetch_sub(1 << addr.order(), Relaxed);
     }
 
     /// An area at a time. Evicts nothing: [`ENOSPC`] and [`EBUSY`] are for
@@ -210,15 +271,29 @@ impl DevmemOps for Allocation {
     }
 
     fn copy_to_ram(pagemap: &Pagemap<SimgpuPagemap>, copies: Copies<'_>) -> Result {
+        let sent: u64 = copies
+            .clone()
+            .filter(|run| link::number(run.protocol).is_some())
+            .map(|run| run.len)
+            .sum();
         let bytes = copy(pagemap, copies, |run| {
-            run.addr.map(|dst| Command::CopyFromVram {
-                src: run.offset,
-                dst,
-                len: run.len,
+            let (src, dst, len) = (run.offset, run.addr?, run.len);
+
+            Some(match link::number(run.protocol) {
+                None => Command::CopyFromVram { src, dst, len },
+                Some(peer) => Command::CopyToPeer {
+                    src,
+                    dst,
+                    len,
+                    peer,
+                },
             })
         })?;
 
-        pagemap.copied_home.add(bytes / PAGE_SIZE as u64, Relaxed);
+        pagemap
+            .copied_home
+            .add((bytes - sent) / PAGE_SIZE as u64, Relaxed);
+        pagemap.sent.add(sent / PAGE_SIZE as u64, Relaxed);
         Ok(())
     }
 

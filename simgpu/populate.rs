@@ -3,6 +3,7 @@
 //! Bringing a range to VRAM: part by part, and making room for it.
 
 use crate::{
+    bring::fetch,
     evict::{
         evict,
         evict_once, //
@@ -70,9 +71,10 @@ fn populate_part(
         }
         match Pagemap::populate_mm(pagemap, mm, part.clone(), timeslice_ms) {
             Err(err) if err == EBUSY && busy < BUSY_TRIES => {
-                // Either a piece of it is in VRAM, so all of it has to come home first; or somebody
-                // is at it.
+                // Either a piece of it is in VRAM, so all of it has to come home first; or it is in
+                // that of a GPU without a link to this one; or somebody is at it.
                 evict_once(&pagemap, mm, &part)?;
+                let _ = fetch(&pagemap, mm, part.clone());
                 fsleep(Delta::from_millis(busy));
                 busy += 1;
             }
@@ -85,6 +87,8 @@ fn populate_part(
                 }
                 full += 1;
             }
+            // Lost with another GPU.
+            Err(err) if err == ENODEV && !pagemap.engine.is_gone() => return Err(EFAULT),
             result => return result,
         }
     }

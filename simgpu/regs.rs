@@ -57,6 +57,16 @@ register! {
         2:2 halted => bool;
     }
 
+    /// Its number on the link to other GPUs.
+    pub(crate) PEER_SELF(u32) @ 0x020 {
+        31:0 number;
+    }
+
+    /// Other GPUs, by their numbers: those that are connected and alive; writing ones connects.
+    pub(crate) PEERS(u32) @ 0x024 {
+        31:0 numbers;
+    }
+
     /// Bus address of the descriptor ring.
     pub(crate) RING_BASE_LO(u32) @ 0x100 {
         31:0 half;
@@ -131,6 +141,11 @@ register! {
 impl ID {
     /// What it reads as.
     pub(crate) const SIMGPU: u32 = 0x5349_4d47;
+}
+
+impl PEER_SELF {
+    /// Numbers are less than this; a GPU without a link reads as something else.
+    pub(crate) const NUMBERS: u32 = 16;
 }
 
 impl VERSION {

@@ -106,6 +106,7 @@ pub(crate) fn residency(
                 Place::None => uapi::SIMGPU_PLACE_NONE,
                 Place::Ram => uapi::SIMGPU_PLACE_RAM,
                 Place::Device(_) => uapi::SIMGPU_PLACE_VRAM,
+                Place::Peer => uapi::SIMGPU_PLACE_OTHER,
             };
 
             report.add(place, 1)

@@ -8,10 +8,11 @@
 //! memory in VRAM. The pages come home when a CPU touches them, or when the VRAM is needed.
 //!
 //! From the bottom up: [`regs`] and [`descriptor`] say what the hardware looks like; [`engine`]
-//! runs the copy engine, [`irq`] wakes who waits for it; [`vram`] gives out the memory; [`pagemap`]
-//! is what [`drm_pagemap`] calls; [`populate`] and [`evict`] are policy; [`svm`] lets jobs use the
-//! process's own addresses; [`ioctl`] and [`device`] face user space, [`debugfs`] and [`clients`] who
-//! wants to know; [`driver`] puts it together and takes it apart.
+//! runs the copy engine, [`irq`] wakes who waits for it; [`vram`] gives out the memory;
+//! [`pagemap`] is what [`drm_pagemap`] calls, [`link`] says which GPUs reach each other's memory;
+//! [`populate`] and [`evict`] are policy; [`svm`] lets jobs use the process's own addresses;
+//! [`ioctl`] and [`device`] face user space, [`debugfs`] and [`clients`] who wants to know;
+//! [`driver`] puts it together and takes it apart.
 
 mod address_space;
 mod advice;
@@ -19,6 +20,7 @@ mod block_ring;
 mod bring;
 mod clients;
 mod compute;
+mod contention;
 mod debugfs;
 mod descriptor;
 mod device;
@@ -31,6 +33,7 @@ mod ioctl;
 mod ioctl_svm;
 mod irq;
 mod job;
+mod link;
 mod mmu;
 mod page_table;
 mod pagemap;

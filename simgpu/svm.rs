@@ -11,9 +11,11 @@
 //!
 //! 1. the 2 MiB window around the address, cut to its area and to what was
 //!    [advised](crate::advice), is [brought](crate::bring) to VRAM, if it should be there: private
-//!    anonymous memory by default, pages of files and shared memory never;
+//!    anonymous memory by default, from the VRAM of other GPUs too; pages of files and shared
+//!    memory never; and nothing that another GPU [wants too](crate::contention), just now;
 //! 2. a [`SvmRange`](drm_pagemap::SvmRange) for the window is found or made, and populated: page
-//!    faults are taken for the process, wherever the pages are, RAM or VRAM or both;
+//!    faults are taken for the process, wherever the pages are, RAM or VRAM or both, or the VRAM of
+//!    a GPU on the same [link](crate::link);
 //! 3. with the lock of the [page tables](crate::page_table) held, and if nothing has changed
 //!    meanwhile, entries are written, 2 MiB at a time where the CPU has it so. Otherwise step 2 is
 //!    done again: retried, not locked;
@@ -49,12 +51,12 @@
 //!
 //! # Locks
 //!
-//! Lock order: the address space's `ending`, `ranges`, (the mmap lock,) (pages' locks,) `tables`,
-//! then those of [`Mmu`](crate::mmu::Mmu). None of them but the last two is taken by who holds the
-//! mmap lock or a page's lock, or by who frees memory. `bound` and `spaces` are taken with none of
-//! them held. The [copy engine](crate::engine)'s lock is taken with pages' locks held, and those
-//! of the MMU below that, but never `tables`: with that held, who waits for the MMU takes it if the
-//! device was reset.
+//! The address space's `advice` and `contention` are taken with no other lock held, and for
+//! moments. Lock order: the address space's `ending`, `ranges`, (the mmap lock,) (pages' locks,)
+//! `tables`, then those of [`Mmu`](crate::mmu::Mmu). None of them but the last two is taken by who
+//! holds the mmap lock or a page's lock, or by who frees memory. `bound` and `spaces` are taken
+//! with none of them held. The [copy engine](crate::engine)'s lock is taken with pages' locks
+//! held, and those of the MMU below that, but never `tables`.
 
 use crate::{
     address_space::{
@@ -137,6 +139,7 @@ impl Svm {
             Leaves {
                 small: Atomic::new(0),
                 huge: Atomic::new(0),
+                remote: Atomic::new(0),
             },
             GFP_KERNEL,
         )?;

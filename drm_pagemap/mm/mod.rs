@@ -23,6 +23,7 @@ mod split;
 mod steps;
 mod survey;
 mod tally;
+mod touch;
 mod vma_range;
 mod zone_device;
 
@@ -41,6 +42,7 @@ pub use self::{
     steps::{Arrays, Step},
     survey::Survey,
     tally::Tally,
+    touch::touch,
     vma_range::{pmd_part, Select, VmaRange},
     zone_device::{Frames, PagemapOwner, ZoneDevice, ZoneDeviceRegion}, //
 };

@@ -40,11 +40,14 @@ pub enum Place {
     Ram,
     /// In device-private memory of the given owner.
     Device(Pfn),
+    /// In the memory of another device of the same group, where it is asked for those of one
+    /// device.
+    Peer,
 }
 
 /// What is there in case the address space changes while a snapshot is taken: nothing is remembered
 /// of it, so nothing has to be forgotten.
-struct Watch;
+pub(super) struct Watch;
 
 impl IntervalOps for Watch {
     type State = ();
@@ -60,7 +63,7 @@ impl IntervalOps for Watch {
 // Not in the generic function: each crate that has an instance of that would have another name for
 // the one class of the lock, of which lockdep complains.
 #[inline(never)]
-fn new_lock() -> Result<Arc<Mutex<()>>> {
+pub(super) fn new_lock() -> Result<Arc<Mutex<()>>> {
     Arc::pin_init(new_mutex!((), "drm_pagemap::places"), GFP_KERNEL)
 }
 

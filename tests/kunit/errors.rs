@@ -73,7 +73,7 @@ fn to_devmem_fails(
             Residency {
                 none: PAGES / 4,
                 ram: PAGES - PAGES / 4,
-                device: 0,
+                ..Residency::default()
             }
         );
         verify_mixture(&memory, 3)?;

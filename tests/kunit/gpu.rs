@@ -479,6 +479,7 @@ impl Handle {
                 Place::None => residency.none += 1,
                 Place::Ram => residency.ram += 1,
                 Place::Device(_) => residency.device += 1,
+                Place::Peer => residency.peer += 1,
             }
             Ok(())
         })?;
@@ -574,6 +575,7 @@ pub(crate) struct Residency {
     pub(crate) none: usize,
     pub(crate) ram: usize,
     pub(crate) device: usize,
+    pub(crate) peer: usize,
 }
 
 /// A reference on a device page.

@@ -92,7 +92,7 @@ fn devices(test: &mut Test) -> Outcome {
         a.migrate(test.mm(), memory.range())?;
         a.check_in_device(test.mm(), &memory)?;
         let residency = b.residency(test.mm(), memory.range())?;
-        check_eq!(residency.none, 8);
+        check_eq!(residency.peer, 8);
         check_eq!(residency.device, 0);
         check_err!(
             b.hold_pages(&LockedMm::read(test.mm()), memory.range()),

@@ -25,6 +25,8 @@ use crate::{
 use drm_pagemap::{
     migrate::Details,
     mm::{
+        touch,
+        Access,
         LockedMm,
         PMD_ORDER, //
     },
@@ -241,6 +243,49 @@ fn not_connected(test: &mut Test, _: &Gpu) -> Outcome {
     a.finish().and(b.finish())
 }
 
+/// Each device tells its own memory from that of the other one.
+fn told_apart(test: &mut Test, _: &Gpu) -> Outcome {
+    with_two(test, |test, a, b| {
+        let memory = UserMemory::filled(8, 1)?;
+
+        a.migrate(test.mm(), memory.pages(0..3))?;
+        b.migrate(test.mm(), memory.pages(3..5))?;
+        let (of_a, of_b) = (
+            a.residency(test.mm(), memory.range())?,
+            b.residency(test.mm(), memory.range())?,
+        );
+
+        check_eq!((of_a.device, of_a.peer, of_a.ram), (3, 2, 3));
+        check_eq!((of_b.device, of_b.peer, of_b.ram), (2, 3, 3));
+        check_eq!((of_a.none, of_b.none), (0, 0));
+        memory.verify(1)
+    })
+}
+
+/// Page faults bring to RAM what is in device memory, but not that of the owner that is spared.
+fn touched(test: &mut Test, _: &Gpu) -> Outcome {
+    let (a, b) = (gpu_at(1)?, gpu_at(2)?);
+    let memory = UserMemory::filled(12, 1)?;
+    let owner = |gpu: &Gpu| Some(gpu.pagemap().owner());
+
+    a.migrate(test.mm(), memory.pages(0..4))?;
+    b.migrate(test.mm(), memory.pages(4..8))?;
+    touch(test.mm(), memory.range(), Access::Read, owner(&a))?;
+    a.check_in_device(test.mm(), &memory.part(0..4))?;
+    b.check_in_ram(test.mm(), &memory.part(4..12))?;
+
+    // What was out of reach can be had.
+    a.migrate(test.mm(), memory.pages(4..8))?;
+    a.check_in_device(test.mm(), &memory.part(0..8))?;
+    touch(test.mm(), memory.pages(0..8), Access::Write, None)?;
+    a.check_in_ram(test.mm(), &memory)?;
+
+    let empty = memory.range().start..memory.range().start;
+    check_err!(touch(test.mm(), empty, Access::Read, None), EINVAL);
+    memory.verify(1)?;
+    a.finish().and(b.finish())
+}
+
 /// What is missing comes from the other device, too.
 fn missing(test: &mut Test, _: &Gpu) -> Outcome {
     with_two(test, |test, a, b| {
@@ -313,6 +358,8 @@ suite!(
         copy_fails,
         sources_are_retired,
         not_connected,
+        told_apart,
+        touched,
         missing,
         within,
         defragment,

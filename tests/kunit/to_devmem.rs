@@ -133,9 +133,9 @@ fn partly_resident(test: &mut Test, gpu: &Gpu) -> Outcome {
     check_eq!(
         gpu.residency(test.mm(), memory.range())?,
         Residency {
-            none: 0,
             ram: 5,
             device: 3,
+            ..Residency::default()
         }
     );
     gpu.check_in_device(test.mm(), &memory.part(2..5))?;

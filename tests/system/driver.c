@@ -80,9 +80,6 @@ void module_unload_soon(const char *name)
 	check(!err, "unloading %s gave %s", name, error_name(err));
 }
 
-/* How the device's modalias begins: vendor and device number. */
-#define MODALIAS "pci:v00001B36d00005347"
-
 struct binding driver_binding(void)
 {
 	char path[128], real[PATH_MAX];

@@ -25,6 +25,9 @@ int module_unload(const char *name);
 /* Unload it; its last user may need some time to let go of it. */
 void module_unload_soon(const char *name);
 
+/* How the device's modalias begins: vendor and device number. */
+#define MODALIAS "pci:v00001B36d00005347"
+
 /* Where the device is in sysfs. */
 struct binding {
 	char device[64];	/* Its PCI address. */

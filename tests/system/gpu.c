@@ -19,6 +19,11 @@ int gpu(void)
 	return device;
 }
 
+void gpu_use(int fd)
+{
+	device = fd;
+}
+
 void gpu_close(void)
 {
 	if (device >= 0)

@@ -16,6 +16,9 @@
 /* The process's file descriptor of the device, opened on first use. */
 int gpu(void);
 
+/* From now on it is this one, which is not closed. For guests with several. */
+void gpu_use(int fd);
+
 /* Close it, for tests that need nobody to have it open. */
 void gpu_close(void);
 

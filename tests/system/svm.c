@@ -35,6 +35,12 @@ void vm_destroy(uint32_t vm_id)
 		vm_owner = 0;
 }
 
+void vm_use(uint32_t vm_id)
+{
+	vm_own = vm_id;
+	vm_owner = getpid();
+}
+
 void vm_forget(void)
 {
 	vm_owner = 0;

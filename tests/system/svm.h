@@ -16,6 +16,9 @@ uint32_t vm(void);
 uint32_t vm_create(void);
 void vm_destroy(uint32_t vm_id);
 
+/* From now on the process's is this one, of the file that gpu() is. */
+void vm_use(uint32_t vm_id);
+
 /* The file is closed, so it is gone. */
 void vm_forget(void);
 

@@ -70,7 +70,7 @@ static void bad_values(void)
 	with(SUBMIT, submit, submit, queue, 0xffffffff, -EINVAL);
 	with(SUBMIT, submit, submit, vm_id, 0, -ENOENT);
 	with(SUBMIT, submit, submit, vm_id, 0xffffffff, -ENOENT);
-	with(ADVISE, advise, advise, prefer, SIMGPU_PREFER_RAM + 1, -EINVAL);
+	with(ADVISE, advise, advise, prefer, SIMGPU_PREFER_STAY + 1, -EINVAL);
 	with(ADVISE, advise, advise, timeslice_ms, 10001, -EINVAL);
 	with(ADVISE, advise, advise, start, 1, -EINVAL);
 	with(ADVISE, advise, advise, size, 0, -EINVAL);

@@ -64,8 +64,9 @@ struct drm_simgpu_info {
  * Errors: -ENOENT, a part of the range is not mapped; -EOPNOTSUPP, a part of
  * it is not private anonymous memory; -ENOSPC, VRAM is full and nothing could be
  * evicted; -EBUSY, pages are pinned or in use by someone else, try again;
- * -ENOMEM. On error a leading part of the range may already be in VRAM;
- * contents are never changed. -EINTR, a signal is pending.
+ * -ENOMEM; -EFAULT, a page was lost with another device; -EINTR, a signal is
+ * pending. On error a leading part of the range may already be in VRAM;
+ * contents are never changed.
  */
 struct drm_simgpu_populate {
 	/** @start: First byte. */
@@ -134,7 +135,7 @@ struct drm_simgpu_vram_op {
 #define SIMGPU_PLACE_RAM	1
 /** The page is in this device's VRAM. */
 #define SIMGPU_PLACE_VRAM	2
-/** The page is elsewhere: swapped out, or being migrated right now. */
+/** The page is in the VRAM of another device that this one has a link to. */
 #define SIMGPU_PLACE_OTHER	3
 
 /**
@@ -302,9 +303,10 @@ struct drm_simgpu_wait {
 	__u32 flags;
 	/**
 	 * @error: Out: 0; or -EFAULT, the process can't use @fault_address in
-	 * this way; -EINVAL, a length or address is none that the op can
-	 * have; -ECANCELED, the address space was destroyed; -EIO, the device failed,
-	 * or was reset; -ENODEV, it is gone, in whatever way.
+	 * this way, or it was lost with another device; -EINVAL, a length or
+	 * address is none that the op can have; -ECANCELED, the address space
+	 * was destroyed; -EIO, the device failed, or was reset; -ENODEV, it is
+	 * gone, in whatever way.
 	 */
 	__s32 error;
 	/** @fault_access: Out: 0 for reading, 1 for writing, 2 for an atomic. */
@@ -321,8 +323,13 @@ struct drm_simgpu_wait {
 #define SIMGPU_PREFER_DEFAULT	0
 /** Pages that the GPU uses go to its VRAM. */
 #define SIMGPU_PREFER_VRAM	1
-/** They stay in RAM, where the GPU uses them. */
+/** They go to RAM, or stay there, where the GPU uses them. */
 #define SIMGPU_PREFER_RAM	2
+/**
+ * They stay where they are, and the GPU uses them there: in RAM, in its VRAM, or,
+ * over the link, in the VRAM of another device that it has a link to.
+ */
+#define SIMGPU_PREFER_STAY	3
 
 /** Pages that the GPU only reads stay where they are. */
 #define SIMGPU_ADVISE_READ_MOSTLY	(1 << 0)
