@@ -8,13 +8,16 @@ use crate::{
     bindings,
     mm::DmaDirection, //
 };
-use kernel::dma::DmaAddress;
+use kernel::{
+    dma::DmaAddress,
+    prelude::*, //
+};
 
 /// Where a device finds a page, and how; `struct drm_pagemap_addr`.
 ///
 /// C has bit fields: the protocol in bits 0 to 53 of the second word, the order in 54 to 61, the
 /// direction in 62 and 63.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 #[repr(C)]
 pub struct DeviceAddr {
     addr: DmaAddress,

@@ -167,11 +167,16 @@ impl DrmPagemapDevmem {
 
     /// Collects the pages with these frames of the allocation's pagemap, wherever they are mapped.
     /// May sleep. [`EINVAL`]: they are not of the pagemap.
-    pub fn collect(&self, frames: &Frames<'_>) -> Result<Collected<'_>> {
+    #[inline(always)]
+    pub(crate) fn collect<'a>(
+        &'a self,
+        frames: &Frames<'_>,
+        arrays: Arrays<'a>,
+    ) -> Result<Collected<'a>> {
         if !core::ptr::eq(frames.zone(), self.dpagemap().zone_device()) {
             return Err(EINVAL);
         }
-        Collected::from_frames(frames, Arrays::new(frames.pfns().len())?)
+        Collected::from_frames(frames, arrays)
     }
 
     /// Has the driver copy to device memory; waits for [the fence](Self::put_fence), if there is
@@ -231,8 +236,12 @@ impl DrmPagemapDevmem {
     }
 
     /// Starts the time slice: for `slice` jiffies from now on, CPU faults leave the pages where they are.
-    pub fn start_timeslice(&self, slice: Jiffies) {
-        let end = jiffies::now().saturating_add(slice as u64);
+    #[inline(always)]
+    pub(crate) fn start_timeslice(&self, slice: Jiffies) {
+        let end = match slice {
+            0 => 0,
+            _ => jiffies::now().saturating_add(slice as u64),
+        };
 
         // SAFETY: A word that is read and written as a whole.
         unsafe { (&raw mut (*self.as_raw()).timeslice_expiration).write_volatile(end) };
@@ -245,11 +254,12 @@ impl DrmPagemapDevmem {
     }
 
     /// Whether the time slice is not over yet.
-    pub fn in_timeslice(&self) -> bool {
+    #[inline(always)]
+    pub(crate) fn in_timeslice(&self) -> bool {
         // SAFETY: A word that is read and written as a whole.
         let end = unsafe { (&raw const (*self.as_raw()).timeslice_expiration).read_volatile() };
 
-        jiffies::now() < end
+        end != 0 && jiffies::now() < end
     }
 
     /// Waits until no page refers to the allocation any more, for `timeout` jiffies at most (0:
@@ -303,8 +313,10 @@ impl DevmemRef {
         unsafe {
             let fence = (*self.0.as_ptr()).pre_migrate_fence;
 
-            (*self.0.as_ptr()).pre_migrate_fence = core::ptr::null_mut();
-            bindings::drm_pagemap_helper_dma_fence_put(fence);
+            if !fence.is_null() {
+                (*self.0.as_ptr()).pre_migrate_fence = core::ptr::null_mut();
+                bindings::drm_pagemap_helper_dma_fence_put(fence);
+            }
         }
     }
 }

@@ -36,6 +36,7 @@ mod places;
 pub mod policy;
 mod pool;
 pub mod queue;
+mod scratch;
 mod shrinker;
 mod trace;
 pub mod zdd;
@@ -124,8 +125,7 @@ impl kernel::Module for DrmPagemapModule {
 impl Drop for DrmPagemapModule {
     fn drop(&mut self) {
         mm::clear_pools();
-        page_array::clear_pool();
-        places::clear_pool();
+        scratch::clear_pool();
     }
 }
 

@@ -5,6 +5,7 @@
 use crate::{
     gate::Pass,
     mm::{
+        pmd_part,
         Arrays,
         Collected,
         LockedMm,
@@ -125,7 +126,9 @@ fn collect<'a>(
 
     while start < range.end {
         let vma = mm.vma_lookup(start).ok_or(EFAULT)?;
-        let part = VmaRange::new(vma, start..range.end.min(vma.end()))?;
+        let part = pmd_part(&(start..range.end.min(vma.end())), start);
+        let end = part.end;
+        let part = VmaRange::new(vma, part)?;
         let arrays = Arrays::new(part.nr_pages())?;
         let select = Select::DEVICE_PRIVATE.and(Select::COMPOUND);
         let pages = Collected::from_vma(&part, owner, select, None, arrays).map_err(|err| {
@@ -140,7 +143,7 @@ fn collect<'a>(
             return Ok(None);
         }
         parts.push(pages, GFP_KERNEL)?;
-        start = range.end.min(vma.end());
+        start = end;
     }
     Ok(Some(parts))
 }

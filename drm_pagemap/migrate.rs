@@ -68,8 +68,11 @@ impl Details {
     /// Details with a time slice in milliseconds.
     pub fn with_timeslice_ms(ms: usize) -> Self {
         Self {
-            // Longer than a C `unsigned int` of milliseconds, 49 days, is as good as that.
-            timeslice: kernel::time::msecs_to_jiffies(ms.try_into().unwrap_or(Msecs::MAX)),
+            timeslice: match ms {
+                0 => 0,
+                // Longer than a C `unsigned int` of milliseconds, 49 days, is as good as that.
+                _ => kernel::time::msecs_to_jiffies(ms.try_into().unwrap_or(Msecs::MAX)),
+            },
             ..Self::default()
         }
     }

@@ -7,78 +7,35 @@ use crate::{
     device_addr::DeviceAddr,
     mm::{
         Folio,
-        Pfn, //
-    },
-    pool::{
-        Buffer,
-        Lent,
-        Pool, //
+        Pfn,
+        NR_PMD_PAGES, //
     },
 };
 use core::ops::Range;
 use kernel::prelude::*;
 
-/// Room for the arrays of a copy operation.
+/// Room for the arrays of a copy operation: device pages, and an address for each.
 ///
 /// All entries are empty between two uses.
-pub(crate) struct Entries {
-    pages: KVVec<*mut bindings::page>,
-    addrs: KVVec<DeviceAddr>,
+#[derive(Zeroable)]
+pub(crate) struct CopyEntries {
+    pages: [*mut bindings::page; NR_PMD_PAGES],
+    addrs: [DeviceAddr; NR_PMD_PAGES],
 }
 
 // SAFETY: The pointers are null between two uses; in use, the buffer is not sent.
-unsafe impl Send for Entries {}
+unsafe impl Send for CopyEntries {}
 
-impl Buffer for Entries {
-    fn new(npages: usize) -> Result<Self> {
-        Ok(Self {
-            pages: KVVec::from_elem(core::ptr::null_mut(), npages, GFP_KERNEL)?,
-            addrs: KVVec::from_elem(DeviceAddr::ABSENT, npages, GFP_KERNEL)?,
-        })
-    }
-
-    fn pool() -> &'static Pool<Self> {
-        static POOL: Pool<Entries> = Pool::new();
-
-        &POOL
-    }
-}
-
-/// Frees what is kept for the next time.
-pub(crate) fn clear_pool() {
-    Entries::pool().clear();
-}
-
-/// Device pages, and an address for each, of a range of pages: 24 bytes a page.
-pub(crate) struct CopyArrays {
-    entries: Lent<Entries>,
-    npages: usize,
-}
-
-impl CopyArrays {
-    /// Empty entries for `npages` pages. May sleep.
-    #[inline(always)]
-    pub(crate) fn new(npages: usize) -> Result<Self> {
-        Ok(Self {
-            entries: Lent::new(npages)?,
-            npages,
-        })
-    }
-
-    /// The entries of a part of the range, pages and addresses. [`EINVAL`]: there are not as many.
+impl CopyEntries {
+    /// The entries of a part of a range, pages and addresses. [`EINVAL`]: there are not as many.
     #[inline(always)]
     pub(crate) fn part(&mut self, part: Range<usize>) -> Result<(Pages<'_>, &mut [DeviceAddr])> {
-        if part.end > self.npages {
-            return Err(EINVAL);
-        }
-        let Entries { pages, addrs } = &mut *self.entries;
-
         Ok((
             Pages {
-                entries: pages.get_mut(part.clone()).ok_or(EINVAL)?,
+                entries: self.pages.get_mut(part.clone()).ok_or(EINVAL)?,
                 used: 0..0,
             },
-            addrs.get_mut(part).ok_or(EINVAL)?,
+            self.addrs.get_mut(part).ok_or(EINVAL)?,
         ))
     }
 }

@@ -115,3 +115,13 @@ void drm_pagemap_read_params(struct drm_pagemap_params *to)
 	to->thrash_window_ms = READ_ONCE(thrash_window_ms.value);
 	to->thrash_pin_ms = READ_ONCE(thrash_pin_ms.value);
 }
+
+enum drm_pagemap_fault_window drm_pagemap_read_fault_window(void)
+{
+	return READ_ONCE(params.fault_window);
+}
+
+unsigned int drm_pagemap_read_thrash_pin_ms(void)
+{
+	return READ_ONCE(thrash_pin_ms.value);
+}

@@ -23,5 +23,7 @@ struct drm_pagemap_params {
 
 /* What they say now, each by itself. */
 void drm_pagemap_read_params(struct drm_pagemap_params *params);
+enum drm_pagemap_fault_window drm_pagemap_read_fault_window(void);
+unsigned int drm_pagemap_read_thrash_pin_ms(void);
 
 #endif

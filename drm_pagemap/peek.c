@@ -40,7 +40,7 @@ static void count(struct drm_pagemap_peek *peek, const struct dev_pagemap *pgmap
 
 /* The table that maps @addr has an entry for each of @nr pages from there on. */
 static void count_ptes(struct drm_pagemap_peek *peek, const struct dev_pagemap *pgmap,
-		       pmd_t *pmd, unsigned long addr, unsigned long nr, bool while_resident)
+		       pmd_t *pmd, unsigned long addr, unsigned long nr)
 {
 	pte_t *ptep = pte_offset_kernel(pmd, addr);
 
@@ -51,8 +51,6 @@ static void count_ptes(struct drm_pagemap_peek *peek, const struct dev_pagemap *
 			count(peek, pgmap, softleaf_from_pte(pte), 1);
 		else
 			peek->seen++;
-		if (while_resident && peek->resident < peek->seen)
-			return;
 	}
 }
 
@@ -75,14 +73,13 @@ static pmd_t *pmd_of(struct mm_struct *mm, unsigned long addr)
 }
 
 /*
- * Looks at the pages from @start to @end, or as far as they are resident in @pgmap.
+ * Looks at the pages from @start to @end.
  *
  * Under the mmap lock, which keeps all tables but those of PTEs; these are not freed
  * while interrupts are off, as get_user_pages_fast() relies on, too.
  */
 struct drm_pagemap_peek drm_pagemap_peek(struct mm_struct *mm, unsigned long start,
-					 unsigned long end, const struct dev_pagemap *pgmap,
-					 bool while_resident)
+					 unsigned long end, const struct dev_pagemap *pgmap)
 {
 	struct drm_pagemap_peek peek = {};
 	unsigned long next;
@@ -104,11 +101,59 @@ struct drm_pagemap_peek drm_pagemap_peek(struct mm_struct *mm, unsigned long sta
 			else if (!pmd_present(pmd))
 				count(&peek, pgmap, softleaf_from_pmd(pmd), nr);
 			else if (likely(!pmd_bad(pmd)))
-				count_ptes(&peek, pgmap, &pmd, addr, nr, while_resident);
+				count_ptes(&peek, pgmap, &pmd, addr, nr);
 			local_irq_restore(flags);
 		}
-		if (while_resident && peek.resident < peek.seen)
-			break;
 	}
 	return peek;
+}
+
+static inline bool is_entry_resident(const struct dev_pagemap *pgmap, softleaf_t entry)
+{
+	return softleaf_is_device_private(entry) && is_resident(pgmap, softleaf_to_pfn(entry));
+}
+
+/* Whether all pages that the table maps, from @addr to @end, are resident. */
+static inline bool are_ptes_resident(const struct dev_pagemap *pgmap, pmd_t *pmd,
+				     unsigned long addr, unsigned long end)
+{
+	pte_t *ptep = pte_offset_kernel(pmd, addr);
+
+	for (; addr < end; addr += PAGE_SIZE, ptep++) {
+		pte_t pte = ptep_get_lockless(ptep);
+
+		if (pte_none(pte) || pte_present(pte) ||
+		    !is_entry_resident(pgmap, softleaf_from_pte(pte)))
+			return false;
+	}
+	return true;
+}
+
+/* Whether all pages from @start to @end are resident in @pgmap; locked as above. */
+bool drm_pagemap_is_resident(struct mm_struct *mm, unsigned long start, unsigned long end,
+			     const struct dev_pagemap *pgmap)
+{
+	bool resident = true;
+	unsigned long next;
+
+	mmap_assert_locked(mm);
+	for (unsigned long addr = start; resident && addr < end; addr = next) {
+		pmd_t *pmdp = pmd_of(mm, addr), pmd;
+		unsigned long flags;
+
+		if (!pmdp)
+			return false;
+		next = pmd_addr_end(addr, end);
+		local_irq_save(flags);
+		pmd = pmdp_get_lockless(pmdp);
+		if (pmd_none(pmd) || pmd_leaf(pmd))
+			resident = false;
+		else if (!pmd_present(pmd))
+			resident = is_entry_resident(pgmap, softleaf_from_pmd(pmd));
+		else
+			resident = likely(!pmd_bad(pmd)) &&
+				   are_ptes_resident(pgmap, &pmd, addr, next);
+		local_irq_restore(flags);
+	}
+	return resident;
 }

@@ -15,7 +15,8 @@ struct drm_pagemap_peek {
 };
 
 struct drm_pagemap_peek drm_pagemap_peek(struct mm_struct *mm, unsigned long start,
-					 unsigned long end, const struct dev_pagemap *pgmap,
-					 bool while_resident);
+					 unsigned long end, const struct dev_pagemap *pgmap);
+bool drm_pagemap_is_resident(struct mm_struct *mm, unsigned long start, unsigned long end,
+			     const struct dev_pagemap *pgmap);
 
 #endif

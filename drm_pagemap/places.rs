@@ -10,34 +10,9 @@ use crate::{
         ZoneDevice,
         NR_PMD_PAGES, //
     },
-    pool::{
-        Buffer,
-        Lent,
-        Pool, //
-    },
 };
 use core::ops::Range;
 use kernel::prelude::*;
-
-/// Room for frame numbers.
-pub(crate) struct Pfns(KVVec<Pfn>);
-
-impl Buffer for Pfns {
-    fn new(npages: usize) -> Result<Self> {
-        Ok(Self(KVVec::from_elem(Pfn::default(), npages, GFP_KERNEL)?))
-    }
-
-    fn pool() -> &'static Pool<Self> {
-        static POOL: Pool<Pfns> = Pool::new();
-
-        &POOL
-    }
-}
-
-/// Frees what is kept for the next time.
-pub(crate) fn clear_pool() {
-    Pfns::pool().clear();
-}
 
 /// Asks a driver for the frames of some of an allocation's pages: those from the given index on, as
 /// many as there is room for.
@@ -51,7 +26,9 @@ pub(crate) type Ask<'a> = &'a (dyn Fn(usize, &mut [Pfn]) -> Result + Sync);
 /// pagemap are there: C drivers are taken at their word, as by C's layer.
 pub(crate) enum Places<'a> {
     /// A C driver can say it only of all of them at once: 8 bytes a page.
-    Told(Lent<Pfns>, usize),
+    Told(KVVec<Pfn>),
+    /// It is asked when they are wanted, which is once.
+    Untold(&'a DrmPagemapDevmem),
     /// A Rust driver is asked as it goes.
     Asked(Ask<'a>),
 }
@@ -67,35 +44,50 @@ impl<'a> Places<'a> {
             return Ok(Self::Asked(ask));
         }
 
-        let mut pfns = Lent::<Pfns>::new(npages)?;
-        devmem.populate_pfns(pfns.0.get_mut(..npages).ok_or(EINVAL)?)?;
+        let mut pfns = KVVec::from_elem(Pfn::default(), npages, GFP_KERNEL)?;
+        devmem.populate_pfns(&mut pfns)?;
         // INVARIANT: Told just now.
-        Ok(Self::Told(pfns, npages))
+        Ok(Self::Told(pfns))
     }
 
-    /// Calls `f` with the frames of `pages`, [`NR_PMD_PAGES`] at most, which are to be those of
-    /// `zone`.
-    pub(crate) fn with<R>(
-        &self,
-        pages: Range<usize>,
-        zone: &ZoneDevice,
-        f: impl FnOnce(Frames<'_>) -> Result<R>,
-    ) -> Result<R> {
-        match self {
-            Self::Told(pfns, npages) if pages.end <= *npages => {
-                let pfns = pfns.0.get(pages).ok_or(EINVAL)?;
+    /// Those of pages that are all [looked at](Self::frames) at once.
+    #[inline(always)]
+    pub(crate) fn at_once(devmem: &'a DrmPagemapDevmem, ask: Option<Ask<'a>>) -> Self {
+        match ask {
+            Some(ask) => Self::Asked(ask),
+            None => Self::Untold(devmem),
+        }
+    }
 
-                // SAFETY: What `Told` is made of.
-                f(unsafe { Frames::known(pfns, zone) })
+    /// The frames of `pages`, which are to be those of `zone`; in `room`, if they are not there yet.
+    /// May call the driver, and sleep. [`EINVAL`]: there are not as many, or no room.
+    #[inline(always)]
+    pub(crate) fn frames<'b>(
+        &'b self,
+        pages: Range<usize>,
+        zone: &'b ZoneDevice,
+        room: &'b mut [Pfn; NR_PMD_PAGES],
+    ) -> Result<Frames<'b>> {
+        let pfns = match self {
+            Self::Told(pfns) => pfns.get(pages).ok_or(EINVAL)?,
+            Self::Untold(devmem) => {
+                if pages.start != 0 {
+                    return Err(EINVAL);
+                }
+                let pfns = room.get_mut(pages).ok_or(EINVAL)?;
+
+                devmem.populate_pfns(pfns)?;
+                pfns
             }
-            Self::Told(..) => Err(EINVAL),
             Self::Asked(ask) => {
-                let mut pfns = Lent::<Pfns>::new(NR_PMD_PAGES)?;
-                let pfns = pfns.0.get_mut(..pages.len()).ok_or(EINVAL)?;
+                let pfns = room.get_mut(..pages.len()).ok_or(EINVAL)?;
 
                 ask(pages.start, pfns)?;
-                f(Frames::new(pfns, zone))
+                return Ok(Frames::new(pfns, zone));
             }
-        }
+        };
+
+        // SAFETY: What the driver of a C allocation said of it, just now or before.
+        Ok(unsafe { Frames::known(pfns, zone) })
     }
 }

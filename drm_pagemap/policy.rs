@@ -167,6 +167,24 @@ impl PolicyState {
         }
     }
 
+    /// How much comes home on a CPU fault, now.
+    #[inline]
+    pub(crate) fn window(&self) -> FaultWindow {
+        match self.source {
+            Source::Driver(policy) => policy.window,
+            Source::Module => params::window(),
+        }
+    }
+
+    /// Whether fights are watched, now.
+    #[inline]
+    fn watches(&self) -> bool {
+        match self.source {
+            Source::Driver(policy) => policy.thrash.is_on(),
+            Source::Module => params::watches(),
+        }
+    }
+
     /// What has happened until now.
     pub fn counters(&self) -> Counters {
         self.counts.read()
@@ -178,7 +196,15 @@ impl PolicyState {
     }
 
     /// A CPU fault at `address` (in bytes) has taken memory of the allocation `number` home.
+    #[inline(always)]
     pub(crate) fn came_home(&self, mm: &MmWithUser, address: usize, number: u64) {
+        if self.watches() {
+            self.watch(mm, address, number);
+        }
+    }
+
+    #[cold]
+    fn watch(&self, mm: &MmWithUser, address: usize, number: u64) {
         let thrash = self.policy().thrash;
 
         if thrash.is_on() && self.table.came_home(&thrash, mm, address, number) {
@@ -188,12 +214,14 @@ impl PolicyState {
 
     /// Whether the pages of `range` (in bytes) shall stay in RAM, where the driver can do without
     /// them.
+    #[inline(always)]
     pub(crate) fn stays(&self, mm: &MmWithUser, range: Range<usize>) -> bool {
         self.table.any_pinned(mm, range)
     }
 
     /// The time slice of what is migrated of `range` (in bytes), where `asked` jiffies is what the
     /// driver wants: that, or the time of a pin, whichever is longer.
+    #[inline(always)]
     pub(crate) fn timeslice(
         &self,
         mm: &MmWithUser,

@@ -7,7 +7,6 @@
 //! allocate and clear them. There is a buffer of each kind for each processor, or fewer if fewer
 //! were ever in use.
 
-use crate::mm::NR_PMD_PAGES;
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
@@ -20,32 +19,28 @@ use kernel::{
     cpu::CpuId,
     prelude::*,
     sync::atomic::{
-        Acquire,
         Atomic,
-        Relaxed,
-        Release, //
+        Full,
+        Relaxed, //
     }, //
 };
 
 /// How many buffers of a kind are kept at most.
 const SLOTS: usize = 64;
 
-/// A kind of buffer.
+/// A kind of buffer, which begins as zeroes.
 ///
 /// Who gives one back leaves it as it was made, but for what the kind says may be stale.
-pub(crate) trait Buffer: Send + Sized + 'static {
-    /// Makes one with room for `npages` pages. May sleep.
-    fn new(npages: usize) -> Result<Self>;
-
+pub(crate) trait Buffer: Send + Sized + Zeroable + 'static {
     /// Where those of this kind are kept.
     fn pool() -> &'static Pool<Self>;
 }
 
-/// Buffers with room for [`NR_PMD_PAGES`] pages.
+/// Buffers that are kept.
 ///
 /// # Invariants
 ///
-/// A slot is 0, or the address of a `KBox<T>` that belongs to it.
+/// A slot is 0, or the address of a `KVBox<T>` that belongs to it.
 pub(crate) struct Pool<T> {
     slots: [Atomic<usize>; SLOTS],
     _p: PhantomData<fn() -> T>,
@@ -61,32 +56,24 @@ impl<T: Buffer> Pool<T> {
     }
 
     /// That of the processor which this runs on, or ran on a moment ago.
+    #[inline(always)]
     fn slot(&self) -> &Atomic<usize> {
         &self.slots[CpuId::current().as_u32() as usize % SLOTS]
     }
 
-    fn take(slot: &Atomic<usize>) -> Option<KBox<T>> {
-        let raw: *mut T = core::ptr::with_exposed_provenance_mut(slot.xchg(0, Acquire));
+    /// Puts a buffer into `slot`, or nothing; returns what was there.
+    #[inline(always)]
+    fn exchange(slot: &Atomic<usize>, buffer: Option<KVBox<T>>) -> Option<KVBox<T>> {
+        let raw = buffer.map_or(core::ptr::null_mut(), KVBox::into_raw);
 
+        // INVARIANT: The box, if any, belongs to the slot from now on.
+        let raw: *mut T =
+            core::ptr::with_exposed_provenance_mut(slot.xchg(raw.expose_provenance(), Full));
         if raw.is_null() {
             None
         } else {
             // SAFETY: By the type invariant, a box that belonged to the slot until just now.
-            Some(unsafe { KBox::from_raw(raw) })
-        }
-    }
-
-    fn put(&self, buffer: KBox<T>) {
-        let raw = KBox::into_raw(buffer);
-
-        // INVARIANT: The box belongs to the slot from now on.
-        if self
-            .slot()
-            .cmpxchg(0, raw.expose_provenance(), Release)
-            .is_err()
-        {
-            // SAFETY: Given up just above, and not stored.
-            drop(unsafe { KBox::from_raw(raw) });
+            Some(unsafe { KVBox::from_raw(raw) })
         }
     }
 
@@ -94,7 +81,7 @@ impl<T: Buffer> Pool<T> {
     pub(crate) fn clear(&self) {
         for slot in &self.slots {
             if slot.load(Relaxed) != 0 {
-                drop(Self::take(slot));
+                drop(Self::exchange(slot, None));
             }
         }
     }
@@ -102,57 +89,64 @@ impl<T: Buffer> Pool<T> {
 
 /// A buffer in use; dropping it gives it back.
 pub(crate) struct Lent<T: Buffer> {
-    buffer: ManuallyDrop<KBox<T>>,
-    /// Whether it has the size of those that are kept.
-    keep: bool,
+    buffer: ManuallyDrop<KVBox<T>>,
+    slot: &'static Atomic<usize>,
 }
 
 impl<T: Buffer> Lent<T> {
-    /// One with room for `npages` pages at least. May sleep. [`ENOMEM`].
-    #[inline]
-    pub(crate) fn new(npages: usize) -> Result<Self> {
-        let keep = npages <= NR_PMD_PAGES;
-        let kept = if keep {
-            Pool::take(T::pool().slot())
-        } else {
-            None
-        };
-        let buffer = match kept {
+    /// May sleep. [`ENOMEM`].
+    #[inline(always)]
+    pub(crate) fn new() -> Result<Self> {
+        let slot = T::pool().slot();
+        let buffer = match Pool::exchange(slot, None) {
             Some(buffer) => buffer,
-            None => KBox::new(T::new(npages.max(NR_PMD_PAGES))?, GFP_KERNEL)?,
+            None => Self::make()?,
         };
 
         Ok(Self {
             buffer: ManuallyDrop::new(buffer),
-            keep,
+            slot,
         })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make() -> Result<KVBox<T>> {
+        Ok(KVBox::zeroed(GFP_KERNEL)?)
     }
 }
 
 impl<T: Buffer> Deref for Lent<T> {
     type Target = T;
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &T {
         &self.buffer
     }
 }
 
 impl<T: Buffer> DerefMut for Lent<T> {
-    #[inline]
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         &mut self.buffer
     }
 }
 
 impl<T: Buffer> Drop for Lent<T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: Not used any more after this.
         let buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
 
-        if self.keep {
-            T::pool().put(buffer);
+        // That of whoever was faster is one too many.
+        if let Some(other) = Pool::exchange(self.slot, Some(buffer)) {
+            free(other);
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn free<T>(buffer: KVBox<T>) {
+    drop(buffer);
 }

@@ -34,7 +34,6 @@ use kernel::{
             Full,
             Relaxed, //
         },
-        Arc,
         Refcount, //
     }, //
 };
@@ -49,7 +48,6 @@ pub struct Zdd {
     // In this order: the allocation's release operation may need the pagemap.
     devmem: DevmemRef,
     dpagemap: ARef<DrmPagemap>,
-    policy: Arc<PolicyState>,
     touches: Touches,
     number: u64,
 }
@@ -82,20 +80,14 @@ impl Zdd {
     ///
     /// On [`ENOMEM`] the allocation is released.
     pub fn new(devmem: DevmemRef) -> Result<ARef<Self>> {
-        let dpagemap: ARef<DrmPagemap> = devmem.dpagemap().into();
-        // SAFETY: The reference is there.
-        let policy = unsafe { dpagemap.policy() }.clone();
-        let zdd = KBox::new(
-            Self {
-                refs: Refcount::new(1),
-                devmem,
-                dpagemap,
-                policy,
-                touches: Touches::new(),
-                number: thrash::next_allocation(),
-            },
-            GFP_KERNEL,
-        )?;
+        let room = KBox::new_uninit(GFP_KERNEL)?;
+        let zdd = room.write(Self {
+            refs: Refcount::new(1),
+            dpagemap: devmem.dpagemap().into(),
+            devmem,
+            touches: Touches::new(),
+            number: thrash::next_allocation(),
+        });
 
         // SAFETY: The box is given up for the one reference that the count starts with; boxes are
         // not null.
@@ -117,7 +109,8 @@ impl Zdd {
     /// The pagemap's policy.
     #[inline]
     pub(crate) fn policy(&self) -> &PolicyState {
-        &self.policy
+        // SAFETY: The reference is there.
+        unsafe { self.dpagemap.policy() }
     }
 
     /// What CPU faults have brought home.
@@ -316,9 +309,12 @@ impl Attach<'_> {
 }
 
 impl Drop for Attach<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        // Not the last ones: `zdd` has one.
-        self.zdd.refs.as_atomic().fetch_sub(self.refs, Relaxed);
+        if self.refs > 0 {
+            // Not the last ones: `zdd` has one.
+            self.zdd.refs.as_atomic().fetch_sub(self.refs, Relaxed);
+        }
     }
 }
 

@@ -24,9 +24,11 @@ use crate::{
         Tally,
         VmaRange, //
     },
-    page_array::CopyArrays,
+    page_array::CopyEntries,
     peer_mapping::PeerMapping,
     places::Places,
+    pool::Lent,
+    scratch::Scratch,
     trace,
     zdd::{
         Attach,
@@ -89,19 +91,28 @@ impl Chunk<'_> {
             }
         }
 
-        let migrated = places.with(index..index + nr_pages, zone, |frames| {
-            if frames.may_be_one_folio() {
-                select = select.and(Select::COMPOUND);
-            }
-            let arrays = Arrays::new(nr_pages)?;
-            let pages = Collected::from_vma(range, zone.owner(), select, None, arrays)?;
-            let plan = Plan::new(&pages, self)?;
+        let mut scratch = Lent::<Scratch>::new()?;
+        let Scratch {
+            entries,
+            copies,
+            pfns,
+        } = &mut *scratch;
 
-            if !plan.move_resident {
-                resident += plan.resident;
-            }
-            self.move_by(pages, &plan, frames)
-        })?;
+        let frames = places.frames(index..index + nr_pages, zone, pfns)?;
+        if frames.may_be_one_folio() {
+            select = select.and(Select::COMPOUND);
+        }
+
+        let arrays = Arrays::within(entries, nr_pages)?;
+        let pages = Collected::from_vma(range, zone.owner(), select, None, arrays)?;
+        let plan = Plan::new(&pages, self);
+        if self.want == Want::All && !plan.is_of_all(nr_pages) {
+            return Err(EBUSY);
+        }
+        if !plan.move_resident {
+            resident += plan.resident;
+        }
+        let migrated = self.move_by(pages, &plan, frames, copies)?;
 
         Ok(Outcome {
             migrated,
@@ -111,41 +122,36 @@ impl Chunk<'_> {
     }
 
     /// Returns the number of pages that were migrated.
+    #[inline(always)]
     fn move_by(
         &self,
         mut pages: Collected<'_>,
         plan: &Plan<'_>,
         frames: Frames<'_>,
+        copies: &mut CopyEntries,
     ) -> Result<usize> {
         if plan.moving == 0 {
             // Dropping the pages puts them back.
             return Ok(0);
         }
 
-        let mut arrays = CopyArrays::new(pages.nr_pages())?;
+        let all = 0..pages.nr_pages();
         let mut attach = Zdd::attach(self.zdd, frames, plan.moving)?;
-        let mut start = 0;
 
-        let mut uniform = None;
-
-        while let Some(run) = plan.run(&pages, start) {
-            start = run.pages.end;
-            match run.from {
-                From::Ram => {
-                    self.copy_ram(&mut pages, plan, run.pages, &mut attach, &mut arrays)?
-                }
-                From::Device(from) => {
-                    self.copy_peer(&mut pages, plan, run.pages, &from, &mut attach, &mut arrays)?;
-                    uniform = Some(from).filter(|_| plan.is_uniform);
-                }
-            }
+        if !plan.has_device_sources {
+            self.copy_ram(&mut pages, plan, all, &mut attach, copies)?;
+        } else if let Some(from) = &plan.uniform {
+            self.copy_peer(&mut pages, plan, all, from, &mut attach, copies)?;
+        } else {
+            self.copy_runs(&mut pages, plan, &mut attach, copies)?;
         }
+        drop(attach);
         self.zdd.devmem().start_timeslice(self.details.timeslice);
 
         // What was lost to a race stays where it was; the rest is in device memory, and right there.
         let migrated = pages.migrate();
-        let nr_migrated = if let Some(from) = uniform {
-            retire_own_sources(&migrated, &from)
+        let nr_migrated = if let Some(from) = &plan.uniform {
+            retire_own_sources(&migrated, from)
         } else if plan.has_device_sources {
             retire_sources(&migrated)
         } else {
@@ -159,6 +165,29 @@ impl Chunk<'_> {
         Ok(nr_migrated)
     }
 
+    /// From more than one place, or in folios of more than one page from a device.
+    #[inline(never)]
+    fn copy_runs(
+        &self,
+        pages: &mut Collected<'_>,
+        plan: &Plan<'_>,
+        attach: &mut Attach<'_>,
+        copies: &mut CopyEntries,
+    ) -> Result {
+        let mut start = 0;
+
+        while let Some(run) = plan.run(pages, start) {
+            start = run.pages.end;
+            match run.from {
+                From::Ram => self.copy_ram(pages, plan, run.pages, attach, copies)?,
+                From::Device(from) => {
+                    self.copy_peer(pages, plan, run.pages, &from, attach, copies)?
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// From RAM, or from nowhere.
     // By itself: the loop needs all registers.
     #[inline(never)]
@@ -168,11 +197,11 @@ impl Chunk<'_> {
         plan: &Plan<'_>,
         run: Range<usize>,
         attach: &mut Attach<'_>,
-        arrays: &mut CopyArrays,
+        copies: &mut CopyEntries,
     ) -> Result {
         let devmem = self.zdd.devmem();
         let start = run.start;
-        let (mut device_pages, addrs) = arrays.part(run.clone())?;
+        let (mut device_pages, addrs) = copies.part(run.clone())?;
         let mut dma = devmem.dma_mapping(DmaDirection::ToDevice, addrs)?;
 
         if plan.is_simple {
@@ -212,13 +241,13 @@ impl Chunk<'_> {
         run: Range<usize>,
         from: &Zdd,
         attach: &mut Attach<'_>,
-        arrays: &mut CopyArrays,
+        copies: &mut CopyEntries,
     ) -> Result {
         let start = run.start;
-        let (mut device_pages, addrs) = arrays.part(run.clone())?;
+        let (mut device_pages, addrs) = copies.part(run.clone())?;
         let mut mapping = PeerMapping::new(self.zdd.dpagemap(), from.dpagemap(), addrs);
 
-        if plan.is_uniform {
+        if plan.uniform.is_some() {
             pages.fill_singles(|index, source| {
                 if let Some(source) = source {
                     device_pages.set_single(index, source);
@@ -280,13 +309,13 @@ struct Plan<'a> {
     has_device_sources: bool,
     /// Whether all sources are single pages of RAM, or nowhere.
     is_simple: bool,
-    /// Whether all sources are single pages of one allocation on another device.
-    is_uniform: bool,
+    /// If all sources are single pages of one allocation on another device: that one.
+    uniform: Option<ARef<Zdd>>,
 }
 
 impl<'a> Plan<'a> {
-    /// [`EBUSY`] if all is wanted and can't be had.
-    fn new(pages: &Collected<'_>, chunk: &Chunk<'a>) -> Result<Self> {
+    #[inline(always)]
+    fn new(pages: &Collected<'_>, chunk: &Chunk<'a>) -> Self {
         let mut this = Self {
             zdd: chunk.zdd,
             resident: 0,
@@ -296,53 +325,52 @@ impl<'a> Plan<'a> {
             moving: 0,
             has_device_sources: false,
             is_simple: false,
-            is_uniform: false,
+            uniform: None,
         };
 
         let tally = pages.tally();
 
         this.has_device_sources = tally.has_device;
         this.is_simple = !tally.has_device && !tally.has_large;
-        if tally.has_device && this.looks_uniform(pages, &tally) {
-            this.is_uniform = true;
-            this.moving = tally.migrating;
-        } else if tally.has_device {
-            this.look_closer(pages);
-        } else {
-            this.moving = tally.migrating;
+        this.moving = tally.migrating;
+        if tally.has_device {
+            this.uniform = this.one_source(pages, &tally);
+            if this.uniform.is_none() {
+                this.look_closer(pages);
+            }
         }
-        // All of it is where it shall be, or will be.
-        let all = this.moving == pages.nr_pages() || this.resident == pages.nr_pages();
-        if chunk.want == Want::All && !all {
-            return Err(EBUSY);
-        }
-        Ok(this)
+        this
     }
 
-    /// Whether all sources are single pages of one allocation on another device, which move.
-    fn looks_uniform(&self, pages: &Collected<'_>, tally: &Tally) -> bool {
-        if tally.has_large || tally.migrating < pages.nr_pages() {
-            return false;
-        }
-        let first = pages.steps().next().and_then(|step| step.folio());
-        let Some((first, zdd)) = first.and_then(|first| Some((first, Zdd::of_folio(first)?)))
-        else {
-            return false;
-        };
+    /// Whether all of `nr_pages` pages are where they shall be, or will be.
+    fn is_of_all(&self, nr_pages: usize) -> bool {
+        self.moving == nr_pages || self.resident == nr_pages
+    }
 
-        !self.is_resident(first) && self.can_move(first) && {
-            let mut same = 0;
-            // No error comes from there.
-            let _ = pages.for_single_sources(|_, source| {
-                same += usize::from(zdd.is_of(source));
-                Ok(())
-            });
-            same == pages.nr_pages()
+    /// The allocation on another device of which all sources are single pages that move.
+    fn one_source(&self, pages: &Collected<'_>, tally: &Tally) -> Option<ARef<Zdd>> {
+        if tally.has_large || tally.migrating < pages.nr_pages() {
+            return None;
         }
+        let first = pages.steps().next()?.folio()?;
+        let zdd = Zdd::of_folio(first)?;
+
+        if self.is_resident(first) || !self.can_move(first) {
+            return None;
+        }
+        let mut same = 0;
+        // No error comes from there.
+        let _ = pages.for_single_sources(|_, source| {
+            same += usize::from(zdd.is_of(source));
+            Ok(())
+        });
+        (same == pages.nr_pages()).then(|| zdd.into())
     }
 
     /// Counts what moves, where not all of it comes from RAM.
+    #[inline(never)]
     fn look_closer(&mut self, pages: &Collected<'_>) {
+        self.moving = 0;
         for step in pages.steps() {
             let folio = step.folio().filter(|folio| folio.is_zone_device());
 
@@ -383,15 +411,6 @@ impl<'a> Plan<'a> {
 
     /// The pages from `start` on that one driver can copy in one go.
     fn run(&self, pages: &Collected<'_>, start: usize) -> Option<Run> {
-        if !self.has_device_sources || self.is_uniform {
-            let from = pages.steps().next().as_ref().and_then(source);
-
-            return (start == 0).then(|| Run {
-                pages: 0..pages.nr_pages(),
-                from: from.map_or(From::Ram, |zdd| From::Device(zdd.into())),
-            });
-        }
-
         let mut moving = pages
             .steps_from(start)
             .filter(|step| step.is_migrating() && self.moves(step));

@@ -11,16 +11,19 @@ use crate::{
     },
     mm::{
         self,
+        Arrays,
         Collected,
-        Frames,
         Pfn,
         RamPolicy,
         NR_PMD_PAGES, //
     },
+    page_array::CopyEntries,
     places::{
         Ask,
         Places, //
     },
+    pool::Lent,
+    scratch::Scratch,
     trace::Span,
     zdd::Zdd,
 };
@@ -71,8 +74,7 @@ fn all_to_ram(devmem: &DrmPagemapDevmem, ask: Option<Ask<'_>>, moved: &mut usize
         if devmem.wait_detached(0) {
             return Ok(());
         }
-        let again = Places::new(devmem, devmem.nr_pages(), ask)
-            .and_then(|places| once(devmem, &places, devmem.nr_pages(), moved));
+        let again = once_of(devmem, ask, moved);
         // The completion is there at once, unless somebody else has a passing reference on a page.
         let wait = match again {
             Ok(true) => 0,
@@ -86,6 +88,19 @@ fn all_to_ram(devmem: &DrmPagemapDevmem, ask: Option<Ask<'_>>, moved: &mut usize
     result.and(Err(EBUSY))
 }
 
+/// One try, of all pages of an allocation. Returns as [`once`] does.
+#[inline(always)]
+fn once_of(devmem: &DrmPagemapDevmem, ask: Option<Ask<'_>>, moved: &mut usize) -> Result<bool> {
+    let nr_pages = devmem.nr_pages();
+    let places = if nr_pages <= NR_PMD_PAGES {
+        Places::at_once(devmem, ask)
+    } else {
+        Places::new(devmem, nr_pages, ask)?
+    };
+
+    once(devmem, &places, nr_pages, moved)
+}
+
 /// Brings home what was migrated to the first `nr_pages` pages of an allocation just now, as far as
 /// that can be done at once. Returns the number of pages that came home.
 pub(super) fn undo(zdd: &Zdd, places: &Places<'_>, nr_pages: usize) -> usize {
@@ -97,28 +112,36 @@ pub(super) fn undo(zdd: &Zdd, places: &Places<'_>, nr_pages: usize) -> usize {
 }
 
 /// One try. Returns whether there are folios that were split, to be moved by the next one.
+#[inline(always)]
 fn once(
     devmem: &DrmPagemapDevmem,
     places: &Places<'_>,
     nr_pages: usize,
     moved: &mut usize,
 ) -> Result<bool> {
+    let mut scratch = Lent::<Scratch>::new()?;
+    let Scratch {
+        entries,
+        copies,
+        pfns,
+    } = &mut *scratch;
+    let zone = devmem.dpagemap().zone_device();
     let mut again = false;
     let mut start = 0;
 
     while start < nr_pages {
         let end = nr_pages.min(start + NR_PMD_PAGES);
 
-        start += places.with(start..end, devmem.dpagemap().zone_device(), |frames| {
-            let frames = if end < nr_pages {
-                frames.first(whole_folios(frames.pfns()))
-            } else {
-                frames
-            };
+        let mut frames = places.frames(start..end, zone, pfns)?;
+        if end < nr_pages {
+            frames = frames.first(whole_folios(frames.pfns()));
+        }
 
-            again |= chunk(devmem, &frames, moved)?;
-            Ok(frames.pfns().len())
-        })?;
+        let nr = frames.pfns().len();
+        let pages = devmem.collect(&frames, Arrays::within(entries, nr)?)?;
+
+        again |= chunk(devmem, pages, copies, moved)?;
+        start += nr;
     }
     Ok(again)
 }
@@ -134,17 +157,21 @@ fn whole_folios(pfns: &[Pfn]) -> usize {
     }
 }
 
-/// Moves to RAM what is in use of these frames of the allocation. Returns as [`once`] does.
-fn chunk(devmem: &DrmPagemapDevmem, frames: &Frames<'_>, moved: &mut usize) -> Result<bool> {
-    let pages = devmem.collect(frames)?;
-
+/// Moves to RAM what is in use of the allocation, of these pages. Returns as [`once`] does.
+#[inline(always)]
+fn chunk(
+    devmem: &DrmPagemapDevmem,
+    pages: Collected<'_>,
+    copies: &mut CopyEntries,
+    moved: &mut usize,
+) -> Result<bool> {
     // Pages of another allocation may be there only if the driver has reused its memory already.
     let Some(zdd) = zdd_of(&pages, |zdd| {
         core::ptr::eq::<DrmPagemapDevmem>(&**zdd.devmem(), devmem)
     }) else {
         return Ok(false);
     };
-    let home = bring_home(pages, &zdd, |_| RamPolicy::Any)?;
+    let home = bring_home(pages, &zdd, copies, |_| RamPolicy::Any)?;
 
     *moved += home.moved;
     Ok(split_large(&zdd, &home))
@@ -195,6 +222,7 @@ fn all_frames_to_ram(
     /// Pages at a time, which bounds the memory it takes.
     const CHUNK: usize = NR_PMD_PAGES;
 
+    let mut scratch = Lent::<Scratch>::new()?;
     let mut all = true;
     let mut done = 0;
 
@@ -210,7 +238,7 @@ fn all_frames_to_ram(
             };
 
             zdd.devmem().end_timeslice();
-            let home = bring_home(pages, &zdd, |_| RamPolicy::Any)?;
+            let home = bring_home(pages, &zdd, &mut scratch.copies, |_| RamPolicy::Any)?;
 
             *moved += home.moved;
             if home.moved == 0 && !split_large(&zdd, &home) {

@@ -26,6 +26,8 @@ use crate::{
         FaultWindow,
         SliceWait, //
     },
+    pool::Lent,
+    scratch::Scratch,
     trace::{
         self,
         Span, //
@@ -94,36 +96,44 @@ pub(crate) fn to_ram(fault: Fault<'_>) -> VmFault {
     };
     let span = Span::fault(&fault, zdd);
     let mut moved = 0;
-    let result = page_to_ram(fault, &mut moved);
+    let result = match page_to_ram(&fault, zdd, &mut moved) {
+        Next::End(result) => result,
+        Next::WaitForSlice(zdd) => wait_for_slice(fault, zdd),
+        Next::BackOff => back_off(fault),
+    };
 
     span.end(result, moved);
     result
 }
 
+/// What comes next in a fault.
+enum Next {
+    /// Nothing more.
+    End(VmFault),
+    /// The time slice of the allocation is not over.
+    WaitForSlice(ARef<Zdd>),
+    /// Somebody else is at the page.
+    BackOff,
+}
+
 /// `moved` is raised by the number of pages that came home.
-fn page_to_ram(fault: Fault<'_>, moved: &mut usize) -> VmFault {
-    let Some(zdd) = Zdd::of_folio(fault.folio()) else {
-        return VmFault::Sigbus;
-    };
+#[inline(always)]
+fn page_to_ram(fault: &Fault<'_>, zdd: &Zdd, moved: &mut usize) -> Next {
+    let policy = zdd.policy();
 
-    zdd.policy().counts().fault();
+    policy.counts().fault();
     if zdd.devmem().in_timeslice() {
-        let zdd = zdd.into();
-
-        return wait_for_slice(fault, zdd);
+        return Next::WaitForSlice(zdd.into());
     }
 
-    match bring_folio_home(&fault, zdd, moved) {
+    match bring_folio_home(fault, zdd, policy.window(), moved) {
         Ok(true) => {
-            let address = fault.address();
-
-            zdd.policy()
-                .came_home(fault.vma().mm(), address, zdd.number());
-            VmFault::Done
+            policy.came_home(fault.vma().mm(), fault.address(), zdd.number());
+            Next::End(VmFault::Done)
         }
-        Ok(false) => back_off(fault),
-        Err(err) if err == ENOMEM => VmFault::OutOfMemory,
-        Err(_) => VmFault::Sigbus,
+        Ok(false) => Next::BackOff,
+        Err(err) if err == ENOMEM => Next::End(VmFault::OutOfMemory),
+        Err(_) => Next::End(VmFault::Sigbus),
     }
 }
 
@@ -164,14 +174,20 @@ fn back_off(fault: Fault<'_>) -> VmFault {
 }
 
 /// Returns whether that has got anywhere. If not, somebody else is at the page.
-fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd, moved: &mut usize) -> Result<bool> {
+#[inline(always)]
+fn bring_folio_home(
+    fault: &Fault<'_>,
+    zdd: &Zdd,
+    how_much: FaultWindow,
+    moved: &mut usize,
+) -> Result<bool> {
     let owner = zdd.dpagemap().zone_device().owner();
     if !fault.is_first_page() && !split(fault, owner)? {
         return Ok(false);
     }
 
     let wanted = window(fault, fault.folio().size());
-    let all = match zdd.policy().policy().window {
+    let all = match how_much {
         FaultWindow::Allocation => window(fault, zdd.devmem().size()),
         FaultWindow::Page => wanted.clone(),
         FaultWindow::Adaptive => {
@@ -185,11 +201,10 @@ fn bring_folio_home(fault: &Fault<'_>, zdd: &Zdd, moved: &mut usize) -> Result<b
         }
     };
 
-    let mut result = migrate(fault, zdd, owner, all.clone());
-    if result.is_err() && wanted != all {
-        result = migrate(fault, zdd, owner, wanted.clone());
-    }
-    let home = result?;
+    let home = match migrate(fault, zdd, owner, how_much, &all) {
+        Err(_) if wanted != all => migrate(fault, zdd, owner, how_much, &wanted)?,
+        home => home?,
+    };
 
     *moved += home.moved;
     if home.large.contains(&fault.folio().pfn()) {
@@ -237,11 +252,13 @@ fn within_area(fault: &Fault<'_>, range: Range<usize>) -> Range<usize> {
 
 /// Collects the device pages in `range`, large folios whole. With `wanted` the page that is wanted may
 /// be among them.
+#[inline(always)]
 fn collect<'a>(
     fault: &'a Fault<'_>,
     wanted: bool,
     owner: PagemapOwner,
     range: &VmaRange<'a>,
+    arrays: Arrays<'a>,
 ) -> Result<Collected<'a>> {
     Collected::from_vma(
         range,
@@ -250,7 +267,7 @@ fn collect<'a>(
             .and(Select::DEVICE_COHERENT)
             .and(Select::COMPOUND),
         wanted.then_some(fault),
-        Arrays::new(range.nr_pages())?,
+        arrays,
     )
 }
 
@@ -258,19 +275,29 @@ fn collect<'a>(
 /// that is wanted. From there on it is best effort.
 ///
 /// If nothing could be collected, somebody else is at the page: the CPU faults again if it must.
-fn migrate(fault: &Fault<'_>, zdd: &Zdd, owner: PagemapOwner, range: Range<usize>) -> Result<Home> {
-    let first = pmd_part(&range, fault.address());
-    let mut home = migrate_chunk(fault, true, zdd, owner, first.clone())?;
-    let mut at = range.start;
+#[inline(always)]
+fn migrate(
+    fault: &Fault<'_>,
+    zdd: &Zdd,
+    owner: PagemapOwner,
+    how_much: FaultWindow,
+    range: &Range<usize>,
+) -> Result<Home> {
+    let first = pmd_part(range, fault.address());
+    let mut home = migrate_chunk(fault, true, zdd, owner, how_much, &first)?;
 
-    while at < range.end {
-        let part = pmd_part(&range, at);
+    if first != *range {
+        let mut at = range.start;
 
-        at = part.end;
-        if part != first {
-            match migrate_chunk(fault, false, zdd, owner, part) {
-                Ok(more) => home.moved += more.moved,
-                Err(_) => break,
+        while at < range.end {
+            let part = pmd_part(range, at);
+
+            at = part.end;
+            if part != first {
+                match migrate_chunk(fault, false, zdd, owner, how_much, &part) {
+                    Ok(more) => home.moved += more.moved,
+                    Err(_) => break,
+                }
             }
         }
     }
@@ -285,15 +312,24 @@ fn migrate_chunk(
     wanted: bool,
     zdd: &Zdd,
     owner: PagemapOwner,
-    part: Range<usize>,
+    how_much: FaultWindow,
+    part: &Range<usize>,
 ) -> Result<Home> {
     let area = VmaRange::new(fault.vma(), part.clone())?;
-    let pages = collect(fault, wanted, owner, &area)?;
-    let home = bring_home(pages, zdd, |index| {
+    let mut scratch = Lent::<Scratch>::new()?;
+    let Scratch {
+        entries, copies, ..
+    } = &mut *scratch;
+    let arrays = Arrays::within(entries, area.nr_pages())?;
+    let pages = collect(fault, wanted, owner, &area, arrays)?;
+
+    let home = bring_home(pages, zdd, copies, |index| {
         RamPolicy::Vma(area.vma(), area.start() + index * PAGE_SIZE)
     })?;
 
-    zdd.touches().came_home(&part);
+    if how_much == FaultWindow::Adaptive {
+        zdd.touches().came_home(part);
+    }
     Ok(home)
 }
 
@@ -307,7 +343,8 @@ fn map_by_pages(
     moved: &mut usize,
 ) -> Result<bool> {
     let range = VmaRange::new(fault.vma(), range)?;
-    let pages = collect(fault, true, owner, &range)?;
+    let arrays = Arrays::new(range.nr_pages())?;
+    let pages = collect(fault, true, owner, &range, arrays)?;
     let Some(index) = pages
         .steps()
         .find(|step| {

@@ -12,7 +12,9 @@ use crate::{
         Pfn,
         RamPolicy, //
     },
-    page_array::CopyArrays,
+    page_array::CopyEntries,
+    pool::Lent,
+    scratch::Scratch,
     trace,
     zdd::Zdd,
 };
@@ -29,19 +31,41 @@ pub(super) struct Home {
 
 /// Moves to RAM those of `pages` that belong to `zdd`.
 ///
-/// `policy` says where in RAM the page at the given index shall go. All of them are copied or none:
-/// on an error, which is [`ENOMEM`], [`EFAULT`] (a page can't be mapped for the device) or what the
-/// driver's copy says, all stay where they are. May sleep.
+/// `copies` is for the copy; `policy` says where in RAM the page at the given index shall go. All of
+/// them are copied or none: on an error, which is [`ENOMEM`], [`EFAULT`] (a page can't be mapped for
+/// the device) or what the driver's copy says, all stay where they are. May sleep.
 #[inline(always)]
 pub(super) fn bring_home<'a>(
     mut pages: Collected<'_>,
     zdd: &Zdd,
+    copies: &mut CopyEntries,
     policy: impl Fn(usize) -> RamPolicy<'a>,
 ) -> Result<Home> {
-    let nr_pages = pages.nr_pages();
     let mut large = KVec::new();
-    let mut arrays = CopyArrays::new(nr_pages)?;
-    let (mut device_pages, addrs) = arrays.part(0..nr_pages)?;
+
+    if !copy_home(&mut pages, zdd, copies, &mut large, policy)? {
+        return Ok(Home { moved: 0, large });
+    }
+
+    let migrated = pages.migrate();
+    let moved = retire_own_sources(&migrated, zdd);
+
+    trace::moved(&migrated);
+    Ok(Home { moved, large })
+}
+
+/// Copies to RAM those of `pages` that belong to `zdd`, but for folios which that has no room for:
+/// those are put into `large`. Returns whether there are any.
+#[inline(always)]
+fn copy_home<'a>(
+    pages: &mut Collected<'_>,
+    zdd: &Zdd,
+    copies: &mut CopyEntries,
+    large: &mut KVec<Pfn>,
+    policy: impl Fn(usize) -> RamPolicy<'a>,
+) -> Result<bool> {
+    let nr_pages = pages.nr_pages();
+    let (mut device_pages, addrs) = copies.part(0..nr_pages)?;
     let mut dma = zdd.devmem().dma_mapping(DmaDirection::FromDevice, addrs)?;
 
     // A page that lost its contents to an earlier migration, and is kept by a passing reference only,
@@ -75,19 +99,14 @@ pub(super) fn bring_home<'a>(
         pages.for_single_destinations(|index, folio| dma.map_single(index, folio))?;
     }
     if device_pages.is_empty() {
-        return Ok(Home { moved: 0, large });
+        return Ok(false);
     }
     dma.sync()?;
+    // The mapping ends with this, before anybody reads the pages: unmapping may copy, from a bounce
+    // buffer.
     zdd.devmem()
         .copy_to_ram(&mut device_pages, dma.addrs(), None)?;
-    // Before anybody reads the pages: unmapping may copy, from a bounce buffer.
-    drop(dma);
-
-    let migrated = pages.migrate();
-    let moved = retire_own_sources(&migrated, zdd);
-
-    trace::moved(&migrated);
-    Ok(Home { moved, large })
+    Ok(true)
 }
 
 /// Has the driver of `zdd` copy folios of its device memory to RAM: those of `pairs`, each of a place
@@ -97,8 +116,8 @@ pub(super) fn copy<'a>(
     nr_pages: usize,
     pairs: impl Iterator<Item = (usize, &'a Folio, &'a Folio)>,
 ) -> Result {
-    let mut arrays = CopyArrays::new(nr_pages)?;
-    let (mut device_pages, addrs) = arrays.part(0..nr_pages)?;
+    let mut scratch = Lent::<Scratch>::new()?;
+    let (mut device_pages, addrs) = scratch.copies.part(0..nr_pages)?;
     let mut dma = zdd.devmem().dma_mapping(DmaDirection::FromDevice, addrs)?;
 
     for (index, source, destination) in pairs {
@@ -127,6 +146,7 @@ pub(super) fn retire_sources(migrated: &Migrated<'_>) -> usize {
 }
 
 /// As [`retire_sources`], where all that were migrated are pages of `zdd`.
+#[inline(always)]
 pub(super) fn retire_own_sources(migrated: &Migrated<'_>, zdd: &Zdd) -> usize {
     let mut pages = 0;
 

@@ -130,7 +130,6 @@ fn migrate(
         });
     }
 
-    let places = Places::new(&devmem, pages.nr_pages(), ask)?;
     let zdd = Zdd::new(devmem)?;
     let details = &Details {
         timeslice: match want {
@@ -143,19 +142,20 @@ fn migrate(
         ..*details
     };
 
-    if pmd_part(&range, range.start) == range {
+    if pages.is_in_one_pmd() {
         let outcome = Chunk {
             zdd: &zdd,
             details,
             want,
         }
-        .migrate(&pages, 0, &places);
+        .migrate(&pages, 0, &Places::at_once(zdd.devmem(), ask));
 
         zdd.devmem().put_fence();
         *moved = outcome.as_ref().map_or(0, |outcome| outcome.migrated);
         return outcome;
     }
 
+    let places = Places::new(zdd.devmem(), pages.nr_pages(), ask)?;
     let job = Job {
         zdd,
         mm: mm.mm(),

@@ -62,9 +62,9 @@ impl DmaDirection {
 /// Pages of RAM, mapped for a device; dropping it unmaps them, and empties the addresses.
 ///
 /// With an IOMMU that the DMA layer drives by itself, all of them are linked into one range of I/O
-/// virtual addresses. Otherwise large folios are mapped in pieces no larger than the DMA layer takes
-/// at once (a bounce buffer's slot, say), and single pages that are contiguous in RAM together, up to
-/// that size; each has an address of its own for all that.
+/// virtual addresses, unless there is just one page. Otherwise large folios are mapped in pieces no
+/// larger than the DMA layer takes at once (a bounce buffer's slot, say), and single pages that are
+/// contiguous in RAM together, up to that size; each has an address of its own for all that.
 ///
 /// # Invariants
 ///
@@ -191,6 +191,9 @@ impl<'a> DmaMapping<'a> {
         {
             return Ok(());
         }
+        if self.addrs.len() == 1 {
+            return self.map_only(index, folio);
+        }
         self.map_other(index, folio).map(|_| ())
     }
 
@@ -231,6 +234,21 @@ impl<'a> DmaMapping<'a> {
         Ok(piece)
     }
 
+    /// Maps a folio of one page that is the whole range.
+    #[inline(always)]
+    fn map_only(&mut self, index: usize, folio: &Folio) -> Result {
+        if index > 0 || folio.is_large() {
+            return Err(EINVAL);
+        }
+        // SAFETY: A live folio of RAM.
+        let addr = unsafe { self.mapper.map(folio.pfn().phys(), PAGE_SIZE) }?;
+
+        // INVARIANT: Mapped, with a size of order 0, as a run.
+        self.addrs[0] = DeviceAddr::system(addr, 0, self.mapper.dir());
+        self.end = 1;
+        Ok(())
+    }
+
     /// Notes that a run of `nr` pages begins at `start`.
     fn set_bounds(&mut self, start: usize, nr: usize) {
         for at in [start, start + nr] {
@@ -261,7 +279,15 @@ impl<'a> DmaMapping<'a> {
     }
 
     /// Maps the run at hand, if there is one; page by page, if it can't be had as one.
+    #[inline(always)]
     fn map_run(&mut self) -> Result {
+        if self.run.nr_pages() == 0 {
+            return Ok(());
+        }
+        self.map_run_of_some()
+    }
+
+    fn map_run_of_some(&mut self) -> Result {
         let run = mem::take(&mut self.run);
         let nr = run.nr_pages();
 
@@ -276,9 +302,6 @@ impl<'a> DmaMapping<'a> {
             _ => (0, size),
         };
 
-        if nr == 0 {
-            return Ok(());
-        }
         // SAFETY: Live folios of RAM.
         if let Ok(addr) = unsafe { self.mapper.map(phys, nr << PAGE_SHIFT) } {
             let mut addr = DeviceAddr::system(addr.wrapping_add(first), 0, self.mapper.dir());
@@ -314,6 +337,7 @@ impl<'a> DmaMapping<'a> {
     /// [`map`](Self::map). May sleep.
     ///
     /// [`EFAULT`]: a page can't be mapped.
+    #[inline(always)]
     pub fn sync(&mut self) -> Result {
         self.map_run()?;
         self.mapper.sync()
@@ -350,7 +374,24 @@ impl<'a> DmaMapping<'a> {
 }
 
 impl Drop for DmaMapping<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
+        // As mapped by `map_only`.
+        if let [addr] = &mut *self.addrs {
+            if addr.is_present() {
+                // SAFETY: By the type invariant this undoes one mapping, once.
+                unsafe { self.mapper.unmap(addr.addr(), PAGE_SIZE) };
+                *addr = DeviceAddr::ABSENT;
+            }
+            return;
+        }
+        self.unmap();
+    }
+}
+
+impl DmaMapping<'_> {
+    /// Unmaps all there is.
+    fn unmap(&mut self) {
         let has_iova = self.mapper.has_iova();
         let mut index = 0;
 

@@ -135,6 +135,7 @@ impl Mapper {
 
     /// Makes what was linked usable for the device. To be called once, after the last
     /// [`link`](Self::link). May sleep.
+    #[inline(always)]
     pub(super) fn sync(&mut self) -> Result {
         if self.linked == 0 {
             return Ok(());
@@ -179,18 +180,29 @@ impl Mapper {
     }
 }
 
+impl Mapper {
+    /// Undoes what was linked.
+    // Not inlined: other crates can't reach the helper.
+    #[cold]
+    #[inline(never)]
+    fn destroy(&mut self) {
+        // SAFETY: By the type invariant `linked` bytes of the range are in use.
+        unsafe {
+            bindings::drm_pagemap_helper_dma_iova_destroy(
+                self.dev.as_ptr(),
+                &mut self.iova,
+                self.linked,
+                self.dir.as_raw(),
+            )
+        };
+    }
+}
+
 impl Drop for Mapper {
+    #[inline(always)]
     fn drop(&mut self) {
         if self.has_iova() {
-            // SAFETY: By the type invariant `linked` bytes of the range are in use.
-            unsafe {
-                bindings::drm_pagemap_helper_dma_iova_destroy(
-                    self.dev.as_ptr(),
-                    &mut self.iova,
-                    self.linked,
-                    self.dir.as_raw(),
-                )
-            };
+            self.destroy();
         }
     }
 }

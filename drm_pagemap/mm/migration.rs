@@ -51,26 +51,28 @@ use kernel::{
 ///   folio, and is at the place where a source folio of the same order, or a hole as large, is; but
 ///   for what [`Collected::map_by_pages`] does.
 struct Inner<'a> {
-    arrays: Arrays,
+    arrays: Arrays<'a>,
     by: By,
     _p: PhantomData<&'a VmaRef>,
 }
 
 /// How pages were collected, which decides how they are migrated and finalized.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// By virtual address.
-    Address(Args),
+    /// By virtual address, with the arguments that are beside the arrays.
+    Address,
     /// By frame number.
     Frame,
 }
 
 impl Inner<'_> {
+    #[inline(always)]
     fn migrate(&mut self) {
-        match &mut self.by {
-            By::Address(args) => {
+        match self.by {
+            By::Address => {
                 // SAFETY: As migrate_vma_setup() left the arrays, which are migrated once: states
                 // are consumed. The destinations are as the type invariant says.
-                unsafe { bindings::migrate_vma_pages(args.with(&mut self.arrays)) };
+                unsafe { bindings::migrate_vma_pages(self.arrays.raw_args()) };
             }
             By::Frame => {
                 let (src, dst, n) = self.arrays.raw();
@@ -80,12 +82,13 @@ impl Inner<'_> {
         }
     }
 
+    #[inline(always)]
     fn finalize(&mut self) {
-        match &mut self.by {
-            By::Address(args) => {
+        match self.by {
+            By::Address => {
                 // SAFETY: As migrate_vma_setup() left the arrays. The destinations are as the type
                 // invariant says. Called once, from the last state's drop.
-                unsafe { bindings::migrate_vma_finalize(args.with(&mut self.arrays)) };
+                unsafe { bindings::migrate_vma_finalize(self.arrays.raw_args()) };
             }
             By::Frame => {
                 let (src, dst, n) = self.arrays.raw();
@@ -132,7 +135,7 @@ impl<'a> Collected<'a> {
         owner: PagemapOwner,
         select: Select,
         fault: Option<&'a Fault<'_>>,
-        mut arrays: Arrays,
+        mut arrays: Arrays<'a>,
     ) -> Result<Self> {
         let npages = range.nr_pages();
 
@@ -140,8 +143,8 @@ impl<'a> Collected<'a> {
             return Err(EINVAL);
         }
 
-        let mut args = Args::new(range, owner, select, fault);
-        let raw = args.with(&mut arrays);
+        arrays.set_args(Args::new(range, owner, select, fault));
+        let raw = arrays.raw_args();
         // SAFETY: The area is valid and locked, `VmaRange` has checked the range against it, and
         // the arrays have an entry for each of its pages. A fault page is locked by the fault.
         kernel::error::to_result(unsafe { bindings::migrate_vma_setup(raw) })?;
@@ -157,7 +160,7 @@ impl<'a> Collected<'a> {
         // INVARIANT: As migrate_vma_setup() leaves the arrays, without destinations.
         let this = Self(Inner {
             arrays,
-            by: By::Address(args),
+            by: By::Address,
             _p: PhantomData,
         });
         if collected < npages {
@@ -171,7 +174,8 @@ impl<'a> Collected<'a> {
     ///
     /// [`EINVAL`]: the frames are not those of the zone device. The zone device must stay registered
     /// for `'a`: whoever lends it sees to that.
-    pub fn from_frames(frames: &Frames<'_>, mut arrays: Arrays) -> Result<Self> {
+    #[inline(always)]
+    pub fn from_frames(frames: &Frames<'_>, mut arrays: Arrays<'a>) -> Result<Self> {
         if arrays.nr_pages() != frames.pfns().len() || !frames.are_its_own() {
             return Err(EINVAL);
         }
@@ -200,9 +204,7 @@ impl<'a> Collected<'a> {
     /// Whether there are large folios, or holes to be filled with one.
     #[inline]
     pub fn has_large(&self) -> bool {
-        let src = self.0.arrays.src();
-
-        src.iter().fold(0, |any, entry| any | entry.bits()) & MigratePfn::COMPOUND != 0
+        has_compound(self.0.arrays.src())
     }
 
     /// What there is to migrate.
@@ -376,6 +378,15 @@ impl Drop for Collected<'_> {
     }
 }
 
+/// Whether any of the entries stands for a large folio, or a hole to be filled with one.
+#[inline(always)]
+fn has_compound(src: &[MigratePfn]) -> bool {
+    match src {
+        [entry] => entry.is_compound(),
+        _ => src.iter().fold(0, |any, entry| any | entry.bits()) & MigratePfn::COMPOUND != 0,
+    }
+}
+
 /// Calls `f` with the place and the page of each of `entries` that names a single page, as they are in
 /// the type invariant of [`Inner`], and is `wanted`.
 #[inline(always)]
@@ -405,11 +416,11 @@ pub struct Migrated<'a>(Inner<'a>);
 
 impl Migrated<'_> {
     /// Calls `f` with each folio that was replaced, and its number of pages.
-    #[inline]
+    #[inline(always)]
     pub fn for_each_source(&self, mut f: impl FnMut(&Folio, usize)) {
         let src = self.0.arrays.src();
 
-        if src.iter().fold(0, |any, entry| any | entry.bits()) & MigratePfn::COMPOUND != 0 {
+        if has_compound(src) {
             for step in self.steps().filter(|step| step.is_migrating()) {
                 if let Some(folio) = step.folio() {
                     f(folio, step.nr_pages());
@@ -427,6 +438,7 @@ impl Migrated<'_> {
     }
 
     /// The number of pages that were migrated.
+    #[inline(always)]
     pub fn nr_migrated(&self) -> usize {
         // SAFETY: By the type invariant of `Inner`.
         unsafe { Tally::nr_migrated(self.0.arrays.src()) }
@@ -446,8 +458,8 @@ impl Migrated<'_> {
     /// if it was collected by its frame number.
     pub fn address_of(&self, step: &Step<'_>) -> Option<(&MmWithUser, usize)> {
         match &self.0.by {
-            By::Address(args) => {
-                let (vma, start) = args.place();
+            By::Address => {
+                let (vma, start) = self.0.arrays.args().place();
                 // SAFETY: The area that was collected from is locked for as long as the value
                 // exists.
                 let vma = unsafe { VmaRef::from_raw(vma) };
@@ -460,6 +472,7 @@ impl Migrated<'_> {
 }
 
 impl Drop for Migrated<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.0.finalize();
     }

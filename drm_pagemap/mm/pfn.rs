@@ -9,7 +9,10 @@ use crate::{
     bindings,
     mm::Folio, //
 };
-use kernel::page::PAGE_SHIFT;
+use kernel::{
+    page::PAGE_SHIFT,
+    prelude::*, //
+};
 
 /// The order of a folio that a PMD maps whole (9, 2 MiB, where pages are 4 KiB).
 pub const PMD_ORDER: u32 = (bindings::PMD_SHIFT as usize - PAGE_SHIFT) as u32;
@@ -20,7 +23,7 @@ pub const NR_PMD_PAGES: usize = 1 << PMD_ORDER;
 /// The number of a page frame: a physical address in units of pages.
 ///
 /// Just a number: that it has a `struct page` is a matter of who made it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Zeroable)]
 #[repr(transparent)]
 pub struct Pfn(usize);
 
@@ -111,7 +114,7 @@ fn vmemmap() -> *mut bindings::page {
 ///
 /// If [`VALID`](Self::VALID) is set, the number in the upper bits is that of a frame that has a
 /// `struct page`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
 #[repr(transparent)]
 pub struct MigratePfn(usize);
 

@@ -3,7 +3,9 @@
 //! The page arrays of a migration, and the walk over them, folio by folio.
 
 use crate::{
+    bindings,
     mm::{
+        vma_range::Args,
         Folio,
         MigratePfn,
         NR_PMD_PAGES, //
@@ -20,20 +22,19 @@ use core::{
 };
 use kernel::prelude::*;
 
-/// Room for two page arrays.
+/// Room for two page arrays, and for the arguments of a migration by virtual address.
+#[derive(Zeroable)]
 pub(crate) struct Entries {
-    src: KVVec<MigratePfn>,
-    dst: KVVec<MigratePfn>,
+    args: Args,
+    src: [MigratePfn; NR_PMD_PAGES],
+    dst: [MigratePfn; NR_PMD_PAGES],
 }
 
-impl Buffer for Entries {
-    fn new(npages: usize) -> Result<Self> {
-        Ok(Self {
-            src: KVVec::from_elem(MigratePfn::NONE, npages, GFP_KERNEL)?,
-            dst: KVVec::from_elem(MigratePfn::NONE, npages, GFP_KERNEL)?,
-        })
-    }
+// SAFETY: The pointers in the arguments are not followed between two uses; in use, the buffer is not
+// sent.
+unsafe impl Send for Entries {}
 
+impl Buffer for Entries {
     fn pool() -> &'static Pool<Self> {
         static POOL: Pool<Entries> = Pool::new();
 
@@ -46,62 +47,122 @@ pub(super) fn clear_pool() {
     Entries::pool().clear();
 }
 
+enum Room<'a> {
+    Borrowed(&'a mut Entries),
+    Owned(Lent<Entries>),
+}
+
 /// The two page arrays of a migration: sources and destinations, one entry a page.
 ///
 /// What is in them when they are made is left over from others, and means nothing.
 ///
 /// # Invariants
 ///
-/// Both have room for `npages` entries.
-pub struct Arrays {
-    entries: Lent<Entries>,
+/// `npages` is [`NR_PMD_PAGES`] at most.
+pub struct Arrays<'a> {
+    room: Room<'a>,
     npages: usize,
 }
 
-impl Arrays {
-    /// Arrays of `npages` entries each: 16 bytes a page. May sleep.
+impl<'a> Arrays<'a> {
+    /// Arrays of `npages` entries each. May sleep. [`EINVAL`]: `npages` is more than
+    /// [`NR_PMD_PAGES`].
     pub fn new(npages: usize) -> Result<Self> {
-        // INVARIANT: As asked for.
+        if npages > NR_PMD_PAGES {
+            return Err(EINVAL);
+        }
+        // INVARIANT: Just looked at.
         Ok(Self {
-            entries: Lent::new(npages)?,
+            room: Room::Owned(Lent::new()?),
+            npages,
+        })
+    }
+
+    /// The same, in room that there is.
+    #[inline(always)]
+    pub(crate) fn within(entries: &'a mut Entries, npages: usize) -> Result<Self> {
+        if npages > NR_PMD_PAGES {
+            return Err(EINVAL);
+        }
+        // INVARIANT: Just looked at.
+        Ok(Self {
+            room: Room::Borrowed(entries),
             npages,
         })
     }
 
     /// How many pages the arrays are for.
-    #[inline]
+    #[inline(always)]
     pub fn nr_pages(&self) -> usize {
         self.npages
     }
 
-    #[inline]
-    pub(super) fn src(&self) -> &[MigratePfn] {
-        self.entries.src.get(..self.npages).unwrap_or_default()
+    #[inline(always)]
+    fn entries(&self) -> &Entries {
+        match &self.room {
+            Room::Borrowed(entries) => entries,
+            Room::Owned(entries) => entries,
+        }
     }
 
-    #[inline]
+    #[inline(always)]
+    fn entries_mut(&mut self) -> &mut Entries {
+        match &mut self.room {
+            Room::Borrowed(entries) => entries,
+            Room::Owned(entries) => entries,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn src(&self) -> &[MigratePfn] {
+        self.entries().src.get(..self.npages).unwrap_or_default()
+    }
+
+    #[inline(always)]
     pub(super) fn dst(&self) -> &[MigratePfn] {
-        self.entries.dst.get(..self.npages).unwrap_or_default()
+        self.entries().dst.get(..self.npages).unwrap_or_default()
     }
 
     /// Sources and destinations.
-    #[inline]
+    #[inline(always)]
     pub(super) fn both(&mut self) -> (&mut [MigratePfn], &mut [MigratePfn]) {
-        let Entries { src, dst } = &mut *self.entries;
+        let npages = self.npages;
+        let Entries { src, dst, .. } = self.entries_mut();
 
         (
-            src.get_mut(..self.npages).unwrap_or_default(),
-            dst.get_mut(..self.npages).unwrap_or_default(),
+            src.get_mut(..npages).unwrap_or_default(),
+            dst.get_mut(..npages).unwrap_or_default(),
         )
     }
 
     /// Both arrays, and their length, for C.
-    #[inline]
+    #[inline(always)]
     pub(super) fn raw(&mut self) -> (*mut usize, *mut usize, usize) {
         let npages = self.npages;
         let (src, dst) = self.both();
 
         (src.as_mut_ptr().cast(), dst.as_mut_ptr().cast(), npages)
+    }
+
+    /// Sets the arguments of a migration by virtual address, of as many pages.
+    #[inline(always)]
+    pub(super) fn set_args(&mut self, args: Args) {
+        self.entries_mut().args = args;
+    }
+
+    /// The arguments.
+    #[inline(always)]
+    pub(super) fn args(&self) -> &Args {
+        &self.entries().args
+    }
+
+    /// The arguments for C, with pointers to the arrays. Those are put in anew each time, so that
+    /// none outlives a borrow.
+    #[inline(always)]
+    pub(super) fn raw_args(&mut self) -> &mut bindings::migrate_vma {
+        let (src, dst, npages) = self.raw();
+
+        self.entries_mut().args.with(src, dst, npages)
     }
 }
 
@@ -111,7 +172,7 @@ pub struct Step<'a> {
     pub index: usize,
     entry: MigratePfn,
     nr_pages: usize,
-    _p: PhantomData<&'a Arrays>,
+    _p: PhantomData<&'a Arrays<'a>>,
 }
 
 impl<'a> Step<'a> {

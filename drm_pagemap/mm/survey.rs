@@ -28,16 +28,6 @@ pub struct Survey {
 impl Survey {
     /// Looks at all of `range`. A snapshot: places can change at any time, as no page is locked.
     pub fn of(range: &VmaRange<'_>, zone: &ZoneDevice) -> Self {
-        Self::take(range, zone, false)
-    }
-
-    /// Whether all of `range` is in the device memory of `zone`; looks no further than it is.
-    #[inline]
-    pub fn is_all_resident(range: &VmaRange<'_>, zone: &ZoneDevice) -> bool {
-        Self::take(range, zone, true).resident == range.nr_pages()
-    }
-
-    fn take(range: &VmaRange<'_>, zone: &ZoneDevice, while_resident: bool) -> Self {
         let end = range.start() + (range.nr_pages() << PAGE_SHIFT);
 
         // SAFETY: The range is of an area under the mmap lock, whose address space is alive; the
@@ -48,7 +38,6 @@ impl Survey {
                 range.start(),
                 end,
                 zone.as_raw(),
-                while_resident,
             )
         };
 
@@ -56,6 +45,22 @@ impl Survey {
             seen: peek.seen,
             resident: peek.resident,
             elsewhere: peek.elsewhere,
+        }
+    }
+
+    /// Whether all of `range` is in the device memory of `zone`; looks no further than it is.
+    #[inline(always)]
+    pub(crate) fn is_all_resident(range: &VmaRange<'_>, zone: &ZoneDevice) -> bool {
+        let addresses = range.addresses();
+
+        // SAFETY: As above.
+        unsafe {
+            bindings::drm_pagemap_is_resident(
+                (*range.vma().as_ptr()).vm_mm,
+                addresses.start,
+                addresses.end,
+                zone.as_raw(),
+            )
         }
     }
 }

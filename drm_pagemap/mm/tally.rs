@@ -27,6 +27,18 @@ impl Tally {
     /// Entries that name pages must hold references on their folios.
     #[inline]
     pub(super) unsafe fn of(src: &[MigratePfn]) -> Self {
+        if let [entry] = src {
+            if !entry.is_compound() {
+                let page = entry.page();
+
+                return Self {
+                    migrating: usize::from(entry.is_migrating()),
+                    // SAFETY: Promised by the caller.
+                    has_device: !page.is_null() && unsafe { Folio::is_page_of_zone_device(page) },
+                    has_large: false,
+                };
+            }
+        }
         // Mostly, all are single pages that migrate.
         let (all, any) = src.iter().fold((usize::MAX, 0), |(all, any), entry| {
             (all & entry.bits(), any | entry.bits()) //
@@ -68,7 +80,7 @@ impl Tally {
     /// # Safety
     ///
     /// As [`of`](Self::of).
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn nr_migrated(src: &[MigratePfn]) -> usize {
         let mut single = 0;
 

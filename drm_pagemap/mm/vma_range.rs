@@ -7,7 +7,6 @@
 use crate::{
     bindings,
     mm::{
-        Arrays,
         Fault,
         PagemapOwner,
         PMD_ORDER, //
@@ -98,7 +97,7 @@ impl<'a> VmaRange<'a> {
 
     /// Whether one PMD maps it.
     #[inline]
-    pub(super) fn is_in_one_pmd(&self) -> bool {
+    pub fn is_in_one_pmd(&self) -> bool {
         pmd_part(&self.range, self.range.start) == self.range
     }
 
@@ -119,6 +118,7 @@ impl<'a> VmaRange<'a> {
 }
 
 /// The arguments of a migration by virtual address.
+#[derive(Zeroable)]
 pub(super) struct Args(bindings::migrate_vma);
 
 impl Args {
@@ -148,12 +148,14 @@ impl Args {
         (self.0.vma, self.0.start)
     }
 
-    /// The arguments for C, with pointers to the arrays. Those are put in anew each time, so that
-    /// none outlives a borrow.
+    /// The arguments for C, with these arrays.
     #[inline(always)]
-    pub(super) fn with(&mut self, arrays: &mut Arrays) -> &mut bindings::migrate_vma {
-        let (src, dst, npages) = arrays.raw();
-
+    pub(super) fn with(
+        &mut self,
+        src: *mut usize,
+        dst: *mut usize,
+        npages: usize,
+    ) -> &mut bindings::migrate_vma {
         self.0.src = src;
         self.0.dst = dst;
         self.0.npages = npages;

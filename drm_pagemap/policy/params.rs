@@ -13,6 +13,28 @@ use super::{
 };
 use crate::bindings;
 
+fn window_of(window: bindings::drm_pagemap_fault_window) -> FaultWindow {
+    match window {
+        bindings::drm_pagemap_fault_window_DRM_PAGEMAP_WINDOW_PAGE => FaultWindow::Page,
+        bindings::drm_pagemap_fault_window_DRM_PAGEMAP_WINDOW_ADAPTIVE => FaultWindow::Adaptive,
+        _ => FaultWindow::Allocation,
+    }
+}
+
+/// How much comes home on a CPU fault, now.
+#[inline]
+pub(super) fn window() -> FaultWindow {
+    // SAFETY: Reads a variable.
+    window_of(unsafe { bindings::drm_pagemap_read_fault_window() })
+}
+
+/// Whether fights are watched, now.
+#[inline]
+pub(super) fn watches() -> bool {
+    // SAFETY: Reads a variable.
+    unsafe { bindings::drm_pagemap_read_thrash_pin_ms() != 0 }
+}
+
 /// What they say now.
 pub(super) fn policy() -> Policy {
     let mut params = bindings::drm_pagemap_params::default();
@@ -20,11 +42,7 @@ pub(super) fn policy() -> Policy {
     // SAFETY: Fills in the structure.
     unsafe { bindings::drm_pagemap_read_params(&mut params) };
     Policy {
-        window: match params.fault_window {
-            bindings::drm_pagemap_fault_window_DRM_PAGEMAP_WINDOW_PAGE => FaultWindow::Page,
-            bindings::drm_pagemap_fault_window_DRM_PAGEMAP_WINDOW_ADAPTIVE => FaultWindow::Adaptive,
-            _ => FaultWindow::Allocation,
-        },
+        window: window_of(params.fault_window),
         slice_wait: if params.slice_wait {
             SliceWait::Sleep
         } else {

@@ -149,7 +149,7 @@ pub(crate) struct Table {
     /// Empty, if nothing is ever to be watched.
     #[pin]
     entries: SpinLock<KVec<Entry>>,
-    /// When the last pin ends, in jiffies.
+    /// When the last pin ends, in jiffies; 0: there was none.
     pinned_until: Atomic<u64>,
 }
 
@@ -235,7 +235,13 @@ impl Table {
     }
 
     /// Whether any page of `range` (in bytes) is pinned.
+    #[inline(always)]
     pub(super) fn any_pinned(&self, mm: &MmWithUser, range: core::ops::Range<usize>) -> bool {
+        self.pinned_until.load(Relaxed) != 0 && self.any_pinned_of(mm, range)
+    }
+
+    #[cold]
+    fn any_pinned_of(&self, mm: &MmWithUser, range: core::ops::Range<usize>) -> bool {
         if range.is_empty() || jiffies::now() >= self.pinned_until.load(Relaxed) {
             return false;
         }
