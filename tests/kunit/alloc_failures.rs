@@ -312,7 +312,8 @@ fn unregister(test: &mut Test, _gpu: &Gpu) -> Outcome {
 }
 
 /// The first allocations: the pagemap, the core's resource for it, and what a debug kernel has to
-/// note about them, which it can do without. Of later ones the core complains in the log.
+/// note about them, which it can do without, and how much that is depends on what it has in store.
+/// Of later ones the core complains in the log.
 fn register(_test: &mut Test, gpu: &Gpu) -> Outcome {
     let mut failed = 0;
 
@@ -325,7 +326,7 @@ fn register(_test: &mut Test, gpu: &Gpu) -> Outcome {
         }
         Ok(())
     })?;
-    check!(failed >= 2);
+    check!(failed >= 1);
     Ok(())
 }
 
