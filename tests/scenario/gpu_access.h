@@ -3,35 +3,39 @@
  * How the GPU gets at a process's memory. All of it is here, so that the
  * scenarios need not know.
  *
- * Jobs use the process's own addresses. What can be moved goes to VRAM by that;
- * what can't, as the pages of files, is used where it is. A child after fork()
- * opens the device anew.
+ * Today the GPU works on VRAM alone: an access of memory that is elsewhere
+ * brings it there first, as the fault of a GPU would. All return 0 or a
+ * negative errno.
  */
 #ifndef GPU_ACCESS_H
 #define GPU_ACCESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Atomics need memory that is private and anonymous. */
-enum gpu_op { GPU_FILL, GPU_ADD, GPU_ATOMIC, GPU_SUM, GPU_OPS };
+enum gpu_op { GPU_FILL, GPU_XOR, GPU_SUM };
 
-extern const char *const gpu_op_names[GPU_OPS];
+/* At most so many bytes of an access are done or refused as a whole. */
+#define GPU_PIECE ((size_t)1 << 20)
 
-/* What an op that writes makes of a 64-bit word. */
-uint64_t gpu_result(enum gpu_op op, uint64_t word, uint64_t value);
+/* Whether the GPU can work on memory that is not private and anonymous. */
+bool gpu_reaches_files(void);
+
+/* What access and prefetch of memory that it can't reach give. */
+#define GPU_UNREACHABLE (-EOPNOTSUPP)
 
 /*
  * Let the GPU work on @len bytes (whole pages), wherever they are. @value: the
- * pattern, or receives the sum. Returns 0 or -EFAULT: some of it is not mapped,
- * or not for this. All else fails the test.
+ * pattern, or receives the sum. -EFAULT: some of it is not mapped, or not for
+ * this; GPU_UNREACHABLE.
  */
 int gpu_access(enum gpu_op op, void *mem, size_t len, uint64_t *value);
 
-/* ...and says how many bytes were worked on, which for -EFAULT are those before the first that can't. */
-int gpu_access_done(enum gpu_op op, void *mem, size_t len, uint64_t *value, size_t *done);
+/* ...only if it need not be brought anywhere for that; else -EFAULT. */
+int gpu_access_resident(enum gpu_op op, void *mem, size_t len, uint64_t *value);
 
-/* Bring it to VRAM before it is used there, as far as that is possible. 0 or a negative errno. */
+/* Bring it to VRAM before it is used there. */
 int gpu_prefetch(void *mem, size_t len);
 
 #endif /* GPU_ACCESS_H */
