@@ -16,6 +16,7 @@ use crate::{
         Use, //
     },
     pagemap::SimgpuPagemap,
+    range::part_where,
     regs::ASIDS,
     svm::Svm, //
 };
@@ -302,16 +303,11 @@ impl AddressSpace {
         if !self.contention.lock().is_contested(addr) {
             return Ok(false);
         }
-        let mut away = false;
 
         // One without a link to this GPU has what seems to be absent.
-        self.svm
-            .pagemap
-            .places(mm, addr..addr + PAGE_SIZE, |_, place| {
-                away = matches!(place, Place::Peer | Place::None);
-                Ok(())
-            })?;
-        Ok(away)
+        let is_away = |place| matches!(place, Place::Peer | Place::None);
+        let away = part_where(&self.svm.pagemap, mm, addr..addr + PAGE_SIZE, is_away)?;
+        Ok(!away.is_empty())
     }
 
     /// Brings `window`, in which `addr` is, to where it is preferred.

@@ -8,6 +8,7 @@ use crate::{
         make_room,
         ROOM_TRIES, //
     },
+    range::part_where,
     vram::{
         Allocation,
         Origin, //
@@ -31,7 +32,6 @@ use drm_pagemap::{
 };
 use kernel::{
     mm::MmWithUser,
-    page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
@@ -46,10 +46,10 @@ use kernel::{
 /// Brings to VRAM what of `range`, a part of an area, is not there; what can't be moved stays.
 ///
 /// What is there already is [used](crate::vram::Vram) by this. Pages in the VRAM of other GPUs are
-/// sent by those, over the link; where there is none they come by RAM. If there is no room, the allocations
-/// that were used the longest time ago are evicted, of whatever process. If others are quicker to
-/// take what was freed, again and again, all stays where it is. May sleep; the mmap lock must not
-/// be held.
+/// sent by those, over the link; where there is none they come by RAM. If there is no room, the
+/// allocations that were used the longest time ago are evicted, of whatever process. If others are
+/// quicker to take what was freed, again and again, all stays where it is. May sleep; the mmap lock
+/// must not be held.
 ///
 /// Returns how many pages were brought. [`EOPNOTSUPP`]: it is not private anonymous memory.
 /// [`ENODEV`], and what else migration says.
@@ -100,15 +100,8 @@ pub(crate) fn fetch(
     mm: &MmWithUser,
     range: Range<usize>,
 ) -> Result<bool> {
-    let mut absent = range.end..range.start;
+    let absent = part_where(pagemap, mm, range, |place| place == Place::None)?;
 
-    pagemap.places(mm, range, |addr, place| {
-        if place == Place::None {
-            absent.start = absent.start.min(addr);
-            absent.end = addr + PAGE_SIZE;
-        }
-        Ok(())
-    })?;
     if absent.is_empty() {
         return Ok(false);
     }
@@ -122,24 +115,20 @@ fn missing(
     mm: &MmWithUser,
     range: &Range<usize>,
 ) -> Result<Range<usize>> {
-    let mut missing = range.end..range.start;
     // Most pages are in the block of the one before.
     let mut block = 0..0;
 
-    pagemap.places(mm, range.clone(), |addr, place| {
-        if let Place::Device(pfn) = place {
-            let offset = pagemap.offset_of(pfn);
+    part_where(pagemap, mm, range.clone(), |place| {
+        let Place::Device(pfn) = place else {
+            return true;
+        };
+        let offset = pagemap.offset_of(pfn);
 
-            if !block.contains(&offset) {
-                block = pagemap.vram.touch(offset).unwrap_or(0..0);
-            }
-        } else {
-            missing.start = missing.start.min(addr);
-            missing.end = addr + PAGE_SIZE;
+        if !block.contains(&offset) {
+            block = pagemap.vram.touch(offset).unwrap_or(0..0);
         }
-        Ok(())
-    })?;
-    Ok(missing)
+        false
+    })
 }
 
 fn bring_once(

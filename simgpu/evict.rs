@@ -6,7 +6,10 @@
 
 use crate::{
     pagemap::SimgpuPagemap,
-    range::first_mapped,
+    range::{
+        first_mapped,
+        part_where, //
+    },
     vram::{
         Handle,
         Origin, //
@@ -24,7 +27,6 @@ use drm_pagemap::{
 };
 use kernel::{
     mm::MmWithUser,
-    page::PAGE_SIZE,
     prelude::*,
     rbtree::RBTree,
     time::{
@@ -169,16 +171,9 @@ pub(crate) fn send_home_from_peers(
     let mut found = false;
 
     while let Some(part) = first_mapped(mm, &rest) {
-        let mut there = part.end..part.start;
-
         rest.start = part.end;
-        pagemap.places(mm, part, |addr, place| {
-            if place == Place::Peer {
-                there.start = there.start.min(addr);
-                there.end = addr + PAGE_SIZE;
-            }
-            Ok(())
-        })?;
+
+        let there = part_where(pagemap, mm, part, |place| place == Place::Peer)?;
         if !there.is_empty() {
             found = true;
             touch(mm, there, Access::Read, None)?;

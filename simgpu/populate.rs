@@ -9,6 +9,7 @@ use crate::{
         evict_once, //
     },
     pagemap::SimgpuPagemap,
+    range::part_where,
     vram::Origin, //
 };
 use core::ops::Range;
@@ -79,7 +80,9 @@ fn populate_part(
                 busy += 1;
             }
             Err(err) if err == ENOSPC && full < ROOM_TRIES => {
-                if is_resident(&pagemap, mm, &part)? {
+                let is_missing = |place| !matches!(place, Place::Device(_));
+
+                if part_where(&pagemap, mm, part.clone(), is_missing)?.is_empty() {
                     return Ok(());
                 }
                 if !make_room(&pagemap, part.len() as u64, done)? {
@@ -92,21 +95,6 @@ fn populate_part(
             result => return result,
         }
     }
-}
-
-/// Whether all of `part` is in VRAM.
-fn is_resident(
-    pagemap: &Pagemap<SimgpuPagemap>,
-    mm: &MmWithUser,
-    part: &Range<usize>,
-) -> Result<bool> {
-    let mut all = true;
-
-    pagemap.places(mm, part.clone(), |_, place| {
-        all &= matches!(place, Place::Device(_));
-        Ok(())
-    })?;
-    Ok(all)
 }
 
 /// Sees to it that `size` bytes of VRAM are free, if only for a moment, by evicting what was used

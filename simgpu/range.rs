@@ -2,14 +2,22 @@
 
 //! Ranges of the caller's address space.
 
+use crate::pagemap::SimgpuPagemap;
 use core::ops::Range;
-use drm_pagemap::mm::{
-    user_end,
-    LockedMm, //
+use drm_pagemap::{
+    mm::{
+        user_end,
+        LockedMm,
+        Place, //
+    },
+    Pagemap, //
 };
 use kernel::{
     mm::MmWithUser,
-    page::PAGE_MASK,
+    page::{
+        PAGE_MASK,
+        PAGE_SIZE, //
+    },
     prelude::*, //
 };
 
@@ -35,4 +43,25 @@ pub(crate) fn first_mapped(mm: &MmWithUser, range: &Range<usize>) -> Option<Rang
     let end = range.end.min(area.end());
 
     (start < end).then_some(start..end)
+}
+
+/// The smallest part of `range`, which is part of an area, that has all pages whose places are
+/// `wanted`; an empty one, if there are none. A snapshot. May sleep. Errors as those of
+/// [`Pagemap::places`].
+pub(crate) fn part_where(
+    pagemap: &Pagemap<SimgpuPagemap>,
+    mm: &MmWithUser,
+    range: Range<usize>,
+    mut wanted: impl FnMut(Place) -> bool,
+) -> Result<Range<usize>> {
+    let mut part = range.end..range.start;
+
+    pagemap.places(mm, range, |addr, place| {
+        if wanted(place) {
+            part.start = part.start.min(addr);
+            part.end = addr + PAGE_SIZE;
+        }
+        Ok(())
+    })?;
+    Ok(part)
 }
