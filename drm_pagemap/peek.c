@@ -29,7 +29,6 @@ static bool is_resident(const struct dev_pagemap *pgmap, unsigned long pfn)
 static void count(struct drm_pagemap_peek *peek, const struct dev_pagemap *pgmap,
 		  softleaf_t entry, unsigned long nr)
 {
-	peek->seen += nr;
 	if (!softleaf_is_device_private(entry))
 		return;
 	if (is_resident(pgmap, softleaf_to_pfn(entry)))
@@ -49,8 +48,6 @@ static void count_ptes(struct drm_pagemap_peek *peek, const struct dev_pagemap *
 
 		if (!pte_none(pte) && !pte_present(pte))
 			count(peek, pgmap, softleaf_from_pte(pte), 1);
-		else
-			peek->seen++;
 	}
 }
 
@@ -91,19 +88,17 @@ struct drm_pagemap_peek drm_pagemap_peek(struct mm_struct *mm, unsigned long sta
 
 		next = pmd_addr_end(addr, end);
 		nr = (next - addr) >> PAGE_SHIFT;
-		if (!pmdp) {
-			peek.seen += nr;
-		} else {
-			local_irq_save(flags);
-			pmd = pmdp_get_lockless(pmdp);
-			if (pmd_none(pmd) || pmd_leaf(pmd))
-				peek.seen += nr;
-			else if (!pmd_present(pmd))
-				count(&peek, pgmap, softleaf_from_pmd(pmd), nr);
-			else if (likely(!pmd_bad(pmd)))
-				count_ptes(&peek, pgmap, &pmd, addr, nr);
-			local_irq_restore(flags);
-		}
+		if (!pmdp)
+			continue;
+		local_irq_save(flags);
+		pmd = pmdp_get_lockless(pmdp);
+		if (pmd_none(pmd) || pmd_leaf(pmd))
+			; /* Nothing, or RAM. */
+		else if (!pmd_present(pmd))
+			count(&peek, pgmap, softleaf_from_pmd(pmd), nr);
+		else if (likely(!pmd_bad(pmd)))
+			count_ptes(&peek, pgmap, &pmd, addr, nr);
+		local_irq_restore(flags);
 	}
 	return peek;
 }

@@ -9,8 +9,7 @@ struct mm_struct;
 
 /* What was seen of a range, in pages. */
 struct drm_pagemap_peek {
-	unsigned long seen;
-	/* Of those, in the device memory that was asked for, and in any other. */
+	/* In the device memory that was asked for, and in any other. */
 	unsigned long resident, elsewhere;
 };
 

@@ -12,37 +12,33 @@ use crate::{
         ZoneDevice, //
     },
 };
-use kernel::page::PAGE_SHIFT;
 
 /// What was seen of a range, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Looked at, from the start.
-    pub seen: usize,
-    /// Of those, in the device memory that was asked for.
+    /// In the device memory that was asked for.
     pub resident: usize,
-    /// Of those, in other device memory.
+    /// In other device memory.
     pub elsewhere: usize,
 }
 
 impl Survey {
     /// Looks at all of `range`. A snapshot: places can change at any time, as no page is locked.
     pub fn of(range: &VmaRange<'_>, zone: &ZoneDevice) -> Self {
-        let end = range.start() + (range.nr_pages() << PAGE_SHIFT);
+        let addresses = range.addresses();
 
         // SAFETY: The range is of an area under the mmap lock, whose address space is alive; the
         // zone device is registered as long as it is borrowed.
         let peek = unsafe {
             bindings::drm_pagemap_peek(
                 (*range.vma().as_ptr()).vm_mm,
-                range.start(),
-                end,
+                addresses.start,
+                addresses.end,
                 zone.as_raw(),
             )
         };
 
         Self {
-            seen: peek.seen,
             resident: peek.resident,
             elsewhere: peek.elsewhere,
         }
