@@ -329,7 +329,7 @@ impl Engine {
             dev_err!(self.dev, "the engine halted\n");
             return Err(EIO);
         }
-        if !status.running() {
+        if status.is_off() {
             return Err(EAGAIN);
         }
 
@@ -357,15 +357,9 @@ impl Engine {
             self.dev,
             "the engine failed or was reset, starting it again\n"
         );
-        // Only those that are alive: another GPU that has got the number of one that died has other
-        // memory. A device that was reset can't tell.
-        let peers = if err == EAGAIN {
-            self.connected.load(Relaxed)
-        } else {
-            match self.peers() {
-                Ok(peers) => peers,
-                Err(err) => return err,
-            }
+        let peers = match self.peers_to_reconnect() {
+            Ok(peers) => peers,
+            Err(err) => return err,
         };
         let mut restart = || {
             self.reset()?;
@@ -379,6 +373,15 @@ impl Engine {
             compute.after_reset();
         }
         err
+    }
+
+    /// The GPUs to connect after a reset: only those that are alive, as another one that has got the
+    /// number of one that died has other memory. A device that was reset already can't tell.
+    fn peers_to_reconnect(&self) -> Result<u32> {
+        if self.status()?.is_off() {
+            return Ok(self.connected.load(Relaxed));
+        }
+        self.peers()
     }
 
     /// How often the device was reset, by which all its engines forget everything.

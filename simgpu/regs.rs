@@ -143,6 +143,14 @@ impl ID {
     pub(crate) const SIMGPU: u32 = 0x5349_4d47;
 }
 
+impl STATUS {
+    /// Neither enabled nor stuck. Once it was started, this is so only after a reset that somebody
+    /// else has made.
+    pub(crate) fn is_off(self) -> bool {
+        !self.running() && !self.halted()
+    }
+}
+
 impl PEER_SELF {
     /// Numbers are less than this; a GPU without a link reads as something else.
     pub(crate) const NUMBERS: u32 = 16;

@@ -56,7 +56,8 @@
 //! `tables`, then those of [`Mmu`](crate::mmu::Mmu). None of them but the last two is taken by who
 //! holds the mmap lock or a page's lock, or by who frees memory. `bound` and `spaces` are taken
 //! with none of them held. The [copy engine](crate::engine)'s lock is taken with pages' locks
-//! held, and those of the MMU below that, but never `tables`.
+//! held, and those of the MMU below that, but never `tables`: with that held, who waits for the MMU
+//! takes it if the device was reset.
 
 use crate::{
     address_space::{

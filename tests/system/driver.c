@@ -122,6 +122,19 @@ void driver_bind(const struct binding *binding)
 	write_attribute(binding, "bind");
 }
 
+void driver_reset_device(const struct binding *binding)
+{
+	char path[128];
+	int file;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset", binding->device);
+	file = open(path, O_WRONLY | O_CLOEXEC);
+	if (file < 0)
+		skip("the device can't be reset: %s: %s (scripts/vm --slots)", path, strerror(errno));
+	check(write(file, "1", 1) == 1, "%s: %s", path, strerror(errno));
+	close(file);
+}
+
 void driver_bind_all(void)
 {
 	static const char devices[] = "/sys/bus/pci/devices";

@@ -38,6 +38,9 @@ struct binding driver_binding(void);
 void driver_unbind(const struct binding *binding);
 void driver_bind(const struct binding *binding);
 
+/* Have the PCI core reset the device; skips the test where it can't. */
+void driver_reset_device(const struct binding *binding);
+
 /* Bind the driver to every device that a failed test left without it. */
 void driver_bind_all(void);
 

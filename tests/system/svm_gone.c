@@ -463,31 +463,18 @@ static void kill_under_load(void)
 
 /* Reset. */
 
-static void reset_device(const struct binding *binding)
-{
-	char path[128];
-	int file;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset", binding->device);
-	file = open(path, O_WRONLY | O_CLOEXEC);
-	if (file < 0)
-		skip("the device can't be reset: %s: %s (scripts/vm --slots)", path, strerror(errno));
-	check(write(file, "1", 1) == 1, "%s: %s", path, strerror(errno));
-	close(file);
-}
-
 /* Data that is in VRAM stays there. */
 static void reset_while_idle(void)
 {
 	struct binding binding = driver_binding();
 	uint64_t *secret = make_secret(SIZE);
 
-	reset_device(&binding);
+	driver_reset_device(&binding);
 	expect_place(secret, SIZE, SIMGPU_PLACE_VRAM);
 	job_run((job_t){ .op = SIMGPU_JOB_ATOMIC_ADD, .dst = AT(secret), .len = SIZE, .arg = 0 });
 	expect_place(secret, SIZE, SIMGPU_PLACE_VRAM);
 	check_secret(secret, 0, SIZE);
-	reset_device(&binding);
+	driver_reset_device(&binding);
 	check_secret(secret, 0, SIZE);
 	works();
 }
@@ -502,7 +489,7 @@ static void reset_while_jobs_run(void)
 	for (int i = 0; i < RESETS; i++) {
 		wait_for_jobs();
 		begun = now_ms();
-		reset_device(&binding);
+		driver_reset_device(&binding);
 		works();
 		took = now_ms() - begun;
 		longest = took > longest ? took : longest;
@@ -553,7 +540,7 @@ static void reset_while_pages_move(void)
 	check(!pthread_create(&thread, NULL, move, &mover), "pthread_create");
 	for (int i = 0; i < RESETS; i++) {
 		mover.rounds = 0;
-		reset_device(&binding);
+		driver_reset_device(&binding);
 		wait_until(has_moved, &mover, NOTICE_SECONDS, "pages move");
 	}
 	mover.stop = true;

@@ -450,6 +450,18 @@ static void not_linked(void)
 	verify(words, 10, 4);
 }
 
+/* B has @words, which A has mapped: by what is in A's page tables, and by copies in both directions. */
+static void expect_linked_still(uint64_t *words)
+{
+	add_on(A, words, 1);
+	expect_on(B, words, SIZE, SIMGPU_PLACE_VRAM);
+	advise_on(A, words, SIMGPU_PREFER_DEFAULT, 0);
+	add_on(A, words, 1);
+	expect_on(A, words, SIZE, SIMGPU_PLACE_VRAM);
+	add_on(B, words, 1);
+	expect_on(B, words, SIZE, SIMGPU_PLACE_VRAM);
+}
+
 /* A reset lets go of the peers, who must be found again. */
 static void engine_reset(void)
 {
@@ -468,16 +480,27 @@ static void engine_reset(void)
 	check_result(simgpu_xor(gpu(), own, PAGE, 0), -EIO);
 	diag("reset after %u ms", (unsigned int)(now_ms() - begun));
 	links();
-	/* By what was in A's page tables before, and by copies in both directions. */
-	add_on(A, words, 1);
-	expect_on(B, words, SIZE, SIMGPU_PLACE_VRAM);
-	advise_on(A, words, SIMGPU_PREFER_DEFAULT, 0);
-	add_on(A, words, 1);
-	expect_on(A, words, SIZE, SIMGPU_PLACE_VRAM);
-	add_on(B, words, 1);
-	expect_on(B, words, SIZE, SIMGPU_PLACE_VRAM);
+	expect_linked_still(words);
 	verify(words, 11, 6);
 	verify(own, 12, 1);
+}
+
+/* By the PCI core, without a word to the driver. */
+static void reset_from_outside(void)
+{
+	struct binding a;
+	uint64_t *words;
+
+	gpus_open_all(GPUS);
+	a = gpus_binding(A);
+	words = words_in_a(map_small, 22);
+	add_on(B, words, 1);
+	advise_on(A, words, SIMGPU_PREFER_STAY, 0);
+	add_on(A, words, 1);
+	driver_reset_device(&a);
+	expect_linked_still(words);
+	links();
+	verify(words, 22, 6);
 }
 
 static void write_to(const char *path)
@@ -671,6 +694,7 @@ static const struct ktap_test tests[] = {
 	{ "forked", forked, 60 },
 	{ "not_linked", not_linked, 60 },
 	{ "engine_reset", engine_reset, 60 },
+	{ "reset_from_outside", reset_from_outside, 60 },
 	{ "unbound", unbound, 90 },
 	{ "removed", removed, 90 },
 	{ "died", died, 120 },
