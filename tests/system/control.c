@@ -35,22 +35,20 @@ int control_open(void)
 	return control;
 }
 
-void control_ask(int control, const char *request)
+void control_ask(int control, const char *request, int number)
 {
 	char line[64];
-	int len = snprintf(line, sizeof(line), "%s\n", request);
+	int len = snprintf(line, sizeof(line), "%s %d\n", request, number);
 
 	check(write(control, line, len) == len, "writing to the control channel: %s",
 	      strerror(errno));
 }
 
-void control_ask_for(const char *request, int number)
+void control_ask_once(const char *request, int number)
 {
 	int control = control_open();
-	char text[60];
 
-	snprintf(text, sizeof(text), "%s %d", request, number);
-	control_ask(control, text);
+	control_ask(control, request, number);
 	close(control);
 }
 

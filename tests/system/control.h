@@ -8,11 +8,11 @@
 /* Open the channel; skips the test if there is none. */
 int control_open(void);
 
-/* Send a request: "kill-device 0", say (see scripts/guest/init). */
-void control_ask(int control, const char *request);
+/* Send a request about a device: "kill-device", say (see scripts/guest/init). */
+void control_ask(int control, const char *request, int number);
 
-/* The same for a device, and the channel for that alone. */
-void control_ask_for(const char *request, int number);
+/* The same, with the channel opened for that alone. */
+void control_ask_once(const char *request, int number);
 
 /* The number of a device by its PCI address; -1: it is in no hot-plug slot. */
 int control_device_number(const char *address);

@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -74,7 +73,6 @@ static void killed_under_load(void)
 {
 	int control = control_open(), number = control_device_number(driver_binding().device);
 	struct buffer in_ram, in_vram;
-	char request[40];
 	pid_t workers[WORKERS];
 	uint64_t begun;
 
@@ -91,8 +89,7 @@ static void killed_under_load(void)
 		check(!waitpid(workers[i], NULL, WNOHANG), "a process ended too early");
 	buffer_expect(&in_vram, SIMGPU_PLACE_VRAM);
 
-	snprintf(request, sizeof(request), "kill-device %d", number < 0 ? 0 : number);
-	control_ask(control, request);
+	control_ask(control, "kill-device", number < 0 ? 0 : number);
 	for (int i = 0; i < WORKERS; i++)
 		expect_proper_end(workers[i]);
 

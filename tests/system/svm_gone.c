@@ -281,7 +281,7 @@ static int need_hot_plug(const char *device)
 
 static void pull_out(const struct binding *binding, int number)
 {
-	control_ask_for("unplug-device", number);
+	control_ask_once("unplug-device", number);
 	wait_until(is_device_gone, binding, PLUG_SECONDS, "the device is unplugged");
 }
 
@@ -292,7 +292,7 @@ static void put_new_in(void)
 	uint64_t begun = now_ms();
 
 	/* The host chooses the slot. */
-	control_ask_for("plug-device", 0);
+	control_ask_once("plug-device", 0);
 	wait_until(can_be_opened, NULL, PLUG_SECONDS, "a new device is there");
 	diag("a new device is there after %u ms", (unsigned int)(now_ms() - begun));
 	info = gpu_info();
@@ -323,7 +323,7 @@ static void unplug_under_load(void)
 	wait_for_jobs();
 	pages = pages_in_vram();
 	begun = now_ms();
-	control_ask_for("unplug-device", number);
+	control_ask_once("unplug-device", number);
 	/* The kernel waits for 5 seconds, in case somebody has second thoughts. */
 	wait_until(gives_enodev, NULL, PLUG_SECONDS, "the device is going");
 	cut_off = now_ms();
@@ -416,7 +416,7 @@ static void kill_under_load(void)
 	sleep_ms(200);
 
 	begun = now_ms();
-	control_ask_for("kill-device", number);
+	control_ask_once("kill-device", number);
 	pthread_join(waiter.thread, NULL);
 	check(waiter.error == -ENODEV, "who waited was told %s", error_name(waiter.error));
 	diag("%zu pages of the test were in VRAM, who waited knew after %u ms",

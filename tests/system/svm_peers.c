@@ -619,7 +619,7 @@ static void died(void)
 	gpus_use(A);
 	a_file = gpu();
 	gpus_use(B);
-	control_ask(control, "kill-device 0");
+	control_ask(control, "kill-device", 0);
 	end = now_ms() + 60000 * ktap_scale();
 	do {
 		outcome = job_outcome((job_t){ .op = SIMGPU_JOB_ATOMIC_ADD, .dst = AT(mapped), .len = SIZE,
