@@ -80,6 +80,24 @@ void module_unload_soon(const char *name)
 	check(!err, "unloading %s gave %s", name, error_name(err));
 }
 
+/* How its modalias begins: vendor and device number. */
+#define MODALIAS "pci:v00001B36d00005347"
+
+bool driver_is_for(const char *address)
+{
+	char path[PATH_MAX], alias[64] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/modalias", address);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (!fgets(alias, sizeof(alias), file))
+		alias[0] = 0;
+	fclose(file);
+	return !strncmp(alias, MODALIAS, strlen(MODALIAS));
+}
+
 struct binding driver_binding(void)
 {
 	char path[128], real[PATH_MAX];
@@ -144,18 +162,10 @@ void driver_bind_all(void)
 
 	check(dir, "%s: %s", devices, strerror(errno));
 	while ((entry = readdir(dir))) {
-		char path[PATH_MAX], alias[64] = "";
-		FILE *file;
+		char path[PATH_MAX];
 
-		snprintf(path, sizeof(path), "%s/%s/modalias", devices, entry->d_name);
-		file = fopen(path, "re");
-		if (!file)
-			continue;
-		if (!fgets(alias, sizeof(alias), file))
-			alias[0] = 0;
-		fclose(file);
 		snprintf(path, sizeof(path), "%s/%s/driver", devices, entry->d_name);
-		if (strncmp(alias, MODALIAS, strlen(MODALIAS)) || !access(path, F_OK))
+		if (!driver_is_for(entry->d_name) || !access(path, F_OK))
 			continue;
 		snprintf(binding.device, sizeof(binding.device), "%.63s", entry->d_name);
 		driver_bind(&binding);

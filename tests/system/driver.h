@@ -25,14 +25,14 @@ int module_unload(const char *name);
 /* Unload it; its last user may need some time to let go of it. */
 void module_unload_soon(const char *name);
 
-/* How the device's modalias begins: vendor and device number. */
-#define MODALIAS "pci:v00001B36d00005347"
-
 /* Where the device is in sysfs. */
 struct binding {
 	char device[64];	/* Its PCI address. */
 	char driver[PATH_MAX];	/* Directory of the driver. */
 };
+
+/* Whether the PCI device at @address is one for the driver. */
+bool driver_is_for(const char *address);
 
 struct binding driver_binding(void);
 void driver_unbind(const struct binding *binding);

@@ -28,18 +28,9 @@ static bool address_of(int number, char *address, size_t size)
 
 	check(count >= 0, DEVICES ": %s", strerror(errno));
 	for (int i = 0; i < count; i++) {
-		char path[400], alias[64] = "";
-		FILE *file;
-
-		snprintf(path, sizeof(path), DEVICES "/%s/modalias", entries[i]->d_name);
-		file = fopen(path, "re");
-		if (file) {
-			if (fgets(alias, sizeof(alias), file) &&
-			    !strncmp(alias, MODALIAS, strlen(MODALIAS)) && !number--) {
-				snprintf(address, size, "%.63s", entries[i]->d_name);
-				found = true;
-			}
-			fclose(file);
+		if (driver_is_for(entries[i]->d_name) && !number--) {
+			snprintf(address, size, "%.63s", entries[i]->d_name);
+			found = true;
 		}
 		free(entries[i]);
 	}
