@@ -153,6 +153,8 @@ static irqreturn_t fence_interrupt(int irq, void *data)
 	struct engine *engine = data;
 
 	writel(IRQ_FENCE, engine->regs + REG_IRQ_STATUS);
+	/* Until the write has arrived, the device sends nothing for a batch that ends. */
+	readl(engine->regs + REG_IRQ_STATUS);
 	wake_up_all(&engine->woken);
 	return IRQ_HANDLED;
 }
