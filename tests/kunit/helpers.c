@@ -134,8 +134,8 @@ void drm_pagemap_kunit_mmap_write_unlock(struct mm_struct *mm)
 	mmap_write_unlock(mm);
 }
 
-/* As madvise(MADV_HUGEPAGE), which modules can't call, for faults. */
-int drm_pagemap_kunit_want_huge(unsigned long addr, bool huge)
+/* Pages stay as they are mapped. */
+static int change_flags(unsigned long addr, vm_flags_t set, vm_flags_t clear)
 {
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
@@ -144,30 +144,25 @@ int drm_pagemap_kunit_want_huge(unsigned long addr, bool huge)
 	mmap_write_lock(mm);
 	vma = vma_lookup(mm, addr);
 	if (vma) {
-		vm_flags_mod(vma, huge ? VM_HUGEPAGE : VM_NOHUGEPAGE,
-			     huge ? VM_NOHUGEPAGE : VM_HUGEPAGE);
+		vm_flags_mod(vma, set, clear);
+		vma->vm_page_prot = vm_get_page_prot(vma->vm_flags);
 		ret = 0;
 	}
 	mmap_write_unlock(mm);
 	return ret;
 }
 
-/* As mprotect(PROT_READ | PROT_WRITE), which modules can't call: pages stay as they are mapped. */
+/* As madvise(MADV_HUGEPAGE), which modules can't call, for faults. */
+int drm_pagemap_kunit_want_huge(unsigned long addr, bool huge)
+{
+	return huge ? change_flags(addr, VM_HUGEPAGE, VM_NOHUGEPAGE) :
+		      change_flags(addr, VM_NOHUGEPAGE, VM_HUGEPAGE);
+}
+
+/* As mprotect(PROT_READ | PROT_WRITE), which modules can't call. */
 int drm_pagemap_kunit_make_writable(unsigned long addr)
 {
-	struct mm_struct *mm = current->mm;
-	struct vm_area_struct *vma;
-	int ret = -ENOENT;
-
-	mmap_write_lock(mm);
-	vma = vma_lookup(mm, addr);
-	if (vma) {
-		vm_flags_set(vma, VM_WRITE);
-		vma->vm_page_prot = vm_get_page_prot(vma->vm_flags);
-		ret = 0;
-	}
-	mmap_write_unlock(mm);
-	return ret;
+	return change_flags(addr, VM_WRITE, 0);
 }
 
 int drm_pagemap_kunit_pin_page(unsigned long addr, struct page **page)
