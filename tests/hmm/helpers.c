@@ -6,6 +6,7 @@
 
 #include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
+#include <linux/mm.h>
 
 #include "helpers.h"
 
@@ -17,4 +18,9 @@ int hmm_dmirror_helper_dma_init(struct device *dev)
 void *hmm_dmirror_helper_dma_to_virt(struct device *dev, dma_addr_t addr)
 {
 	return phys_to_virt(dma_to_phys(dev, addr));
+}
+
+void hmm_dmirror_helper_copy_page(void *to, void *from)
+{
+	copy_page(to, from);
 }

@@ -47,7 +47,7 @@ use kernel::{
 };
 
 /// Bytes that are migrated at a time: what a PMD maps.
-const STEP: usize = PAGE_SIZE << PMD_ORDER;
+pub(crate) const STEP: usize = PAGE_SIZE << PMD_ORDER;
 
 /// The order of what the next level of page tables maps.
 const PUD_ORDER: u32 = 2 * PMD_ORDER;
@@ -251,8 +251,8 @@ impl Mirror {
         Ok(())
     }
 
-    /// Migrates `range` to the device, and reads what is there then. [`ENOENT`]: that is not all.
-    pub(crate) fn migrate_to_device(&self, range: Range<usize>, out: &mut [u8]) -> Result {
+    /// Migrates what it can of `range` to the device.
+    pub(crate) fn migrate_to_device(&self, range: Range<usize>) -> Result {
         let mm = self.mm()?;
         let locked = LockedMm::read(&mm);
 
@@ -263,7 +263,7 @@ impl Mirror {
         })?;
         drop(locked);
 
-        self.look(range.clone(), |table, found| {
+        self.look(range, |table, found| {
             for page in (0..found.nr_pages()).filter_map(|index| found.page(index)) {
                 if page.is_device() {
                     let entry = if page.is_writable() {
@@ -276,7 +276,11 @@ impl Mirror {
                 }
             }
             Ok(())
-        })?;
+        })
+    }
+
+    /// Reads `range`, that was migrated to the device. [`ENOENT`]: that is not all.
+    pub(crate) fn read_migrated(&self, range: Range<usize>, out: &mut [u8]) -> Result {
         self.expect_all(range.clone(), self.read_mapped(range, out)?)
     }
 

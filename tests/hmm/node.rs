@@ -4,7 +4,10 @@
 
 use crate::{
     device::Device,
-    mirror::Mirror,
+    mirror::{
+        Mirror,
+        STEP, //
+    },
     uapi, //
 };
 use core::ops::Range;
@@ -96,42 +99,51 @@ fn run(
     args: &uapi::Command,
 ) -> Result<(usize, usize)> {
     let pages = range.len() >> PAGE_SHIFT;
-    let data = |len| -> Result<_> {
-        let ptr = UserPtr::from_addr(usize::try_from(args[1])?);
-
-        Ok((
-            UserSlice::new(ptr, len),
-            KVVec::from_elem(0u8, len, GFP_KERNEL)?,
-        ))
-    };
+    let user = UserPtr::from_addr(usize::try_from(args[1])?);
+    let buffer = |len| KVVec::from_elem(0u8, len, GFP_KERNEL);
 
     match command {
         uapi::READ | uapi::READ_UNLOCKED => {
-            let (user, mut bytes) = data(range.len())?;
+            let mut bytes = buffer(range.len())?;
             let faults = mirror.read(range, &mut bytes)?;
 
-            user.writer().write_slice(&bytes)?;
+            UserSlice::new(user, bytes.len())
+                .writer()
+                .write_slice(&bytes)?;
             Ok((pages, faults))
         }
         uapi::WRITE => {
-            let (user, mut bytes) = data(range.len())?;
+            let mut bytes = buffer(range.len())?;
 
-            user.reader().read_slice(&mut bytes)?;
+            UserSlice::new(user, bytes.len())
+                .reader()
+                .read_slice(&mut bytes)?;
             Ok((pages, mirror.write(range, &bytes)?))
         }
         uapi::MIGRATE_TO_DEV => {
-            let (user, mut bytes) = data(range.len())?;
+            mirror.migrate_to_device(range.clone())?;
 
-            mirror.migrate_to_device(range, &mut bytes)?;
-            user.writer().write_slice(&bytes)?;
+            // As ranges may be large, a part at a time.
+            let mut bytes = buffer(range.len().min(STEP))?;
+            let mut user = UserSlice::new(user, range.len()).writer();
+
+            for start in range.clone().step_by(STEP) {
+                let part = start..range.end.min(start + STEP);
+                let bytes = &mut bytes[..part.len()];
+
+                mirror.read_migrated(part, bytes)?;
+                user.write_slice(bytes)?;
+            }
             Ok((pages, 0))
         }
         uapi::MIGRATE_TO_SYS => Ok((mirror.migrate_to_system(range)?, 0)),
         uapi::EXCLUSIVE => {
-            let (user, mut bytes) = data(range.len())?;
+            let mut bytes = buffer(range.len())?;
 
             mirror.exclusive(range, &mut bytes)?;
-            user.writer().write_slice(&bytes)?;
+            UserSlice::new(user, bytes.len())
+                .writer()
+                .write_slice(&bytes)?;
             Ok((pages, 0))
         }
         uapi::CHECK_EXCLUSIVE => {
@@ -139,10 +151,12 @@ fn run(
             Ok((0, 0))
         }
         uapi::SNAPSHOT => {
-            let (user, mut bytes) = data(pages)?;
+            let mut bytes = buffer(pages)?;
 
             mirror.snapshot(range, &mut bytes)?;
-            user.writer().write_slice(&bytes)?;
+            UserSlice::new(user, bytes.len())
+                .writer()
+                .write_slice(&bytes)?;
             Ok((pages, 0))
         }
         uapi::RELEASE => {

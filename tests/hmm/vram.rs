@@ -4,7 +4,10 @@
 
 use crate::{
     device::Handle,
-    ram::DmaDevice, //
+    ram::{
+        copy_page,
+        DmaDevice, //
+    }, //
 };
 use drm_pagemap::{
     Copies,
@@ -87,7 +90,10 @@ impl Vram {
             .map_or(0, |block| block * BLOCK_PAGES);
 
         for page in whole..state.used.len() {
-            if pages.len() < nr && !state.used[page] {
+            if pages.len() == nr {
+                break;
+            }
+            if !state.used[page] {
                 pages.push_within_capacity(page).map_err(|_| EINVAL)?;
             }
         }
@@ -157,14 +163,12 @@ impl Vram {
 
     /// Reads the page at `offset`.
     pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> Result {
-        out.copy_from_slice(bytes(&mut self.state.lock().blocks, offset, out.len())?);
-        Ok(())
+        copy_page(out, bytes(&mut self.state.lock().blocks, offset)?)
     }
 
     /// Writes the page at `offset`.
     pub(crate) fn write(&self, offset: u64, from: &[u8]) -> Result {
-        bytes(&mut self.state.lock().blocks, offset, from.len())?.copy_from_slice(from);
-        Ok(())
+        copy_page(bytes(&mut self.state.lock().blocks, offset)?, from)
     }
 
     /// Copies RAM to device memory.
@@ -180,7 +184,7 @@ impl Vram {
     fn copy(
         &self,
         copies: Copies<'_>,
-        copy: impl Fn(&DmaDevice, &CopyRun, u64, &mut [u8]),
+        copy: impl Fn(&DmaDevice, &CopyRun, u64, &mut [u8; PAGE_SIZE]),
     ) -> Result {
         let mut state = self.state.lock();
 
@@ -190,7 +194,7 @@ impl Vram {
                 return Err(EINVAL);
             }
             for skip in (0..run.len).step_by(PAGE_SIZE) {
-                let vram = bytes(&mut state.blocks, run.offset + skip, PAGE_SIZE)?;
+                let vram = bytes(&mut state.blocks, run.offset + skip)?;
 
                 copy(&self.dma, &run, skip, vram);
             }
@@ -203,14 +207,13 @@ fn page_of(offset: u64) -> usize {
     (offset >> PAGE_SHIFT) as usize
 }
 
-/// `len` bytes at `offset`, within a page.
-fn bytes(blocks: &mut KVec<KVVec<u8>>, offset: u64, len: usize) -> Result<&mut [u8]> {
+/// The page at `offset`.
+fn bytes(blocks: &mut KVec<KVVec<u8>>, offset: u64) -> Result<&mut [u8; PAGE_SIZE]> {
     let start = offset as usize % BLOCK;
+    let block = blocks.get_mut(offset as usize / BLOCK).ok_or(EINVAL)?;
+    let page = block.get_mut(start..start + PAGE_SIZE).ok_or(EINVAL)?;
 
-    blocks
-        .get_mut(offset as usize / BLOCK)
-        .and_then(|block| block.get_mut(start..start + len))
-        .ok_or(EINVAL)
+    page.try_into().map_err(|_| EINVAL)
 }
 
 /// An allocation. Dropping it frees the pages.
