@@ -29,6 +29,9 @@ PATH_TARGETS = {"migrate": 1.0, "fault": 1.0, "evict": 1.0, "peer": 1.0, "reside
                 "untouched": 0.5, "sparse": 0.1, "sequential": 1.1}
 # The kinds that such a target is about, where it is not about all.
 TARGET_KINDS = {"sparse": ("4k", "mixed")}
+# The size from which on there is such a target, where it is not for all: there is little to spare in
+# what a fault window brings home at once, or of a path that is allocation for the most part.
+TARGET_SIZES = {"sparse": 2 << 20, "untouched": 2 << 20}
 LAYER_TARGETS = {"migrate": 0.5, "fault": 0.5, "evict": 0.5, "peer": 0.5}
 # Ours divided by C's, at least, in bytes a second, by processors: of a populate of this size and more.
 SPEED_TARGETS = {2: 1.7, 1: 1.0}
@@ -67,7 +70,7 @@ def _target(value, target, at_least=False):
 
 def _path_target(row):
     """Of the whole path, or None."""
-    if row["kind"] in TARGET_KINDS.get(row["op"], KINDS):
+    if row["kind"] in TARGET_KINDS.get(row["op"], KINDS) and row["size"] >= TARGET_SIZES.get(row["op"], 0):
         return PATH_TARGETS.get(row["op"])
     return None
 
