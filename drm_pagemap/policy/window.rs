@@ -75,23 +75,19 @@ impl Region {
 
     /// The leaves of region `number` that are in `range` (in bytes), in part or fully.
     fn of_range(number: usize, range: &Range<usize>) -> Self {
-        let mut this = Self {
-            tag: number as u32,
-            part: 0,
-            full: 0,
+        let within = |addr: usize| {
+            addr.saturating_sub(number << REGION_SHIFT)
+                .min(1 << REGION_SHIFT)
         };
+        let up = |addr: usize| (addr + (1 << LEAF_SHIFT) - 1) >> LEAF_SHIFT;
+        let (start, end) = (within(range.start), within(range.end));
+        let full = leaves(up(start)..end >> LEAF_SHIFT);
 
-        for leaf in 0..LEAVES {
-            let start = (number << REGION_SHIFT) + (leaf << LEAF_SHIFT);
-            let end = start + (1 << LEAF_SHIFT);
-
-            if range.start <= start && end <= range.end {
-                this.full |= 1 << leaf;
-            } else if range.start < end && start < range.end {
-                this.part |= 1 << leaf;
-            }
+        Self {
+            tag: number as u32,
+            part: leaves(start >> LEAF_SHIFT..up(end)) & !full,
+            full,
         }
-        this
     }
 
     fn is_full(&self, leaf: usize) -> bool {
@@ -117,6 +113,13 @@ impl Region {
             .find(|(block, home)| home * 2 > block.len())
             .map_or(leaf..leaf + 1, |(block, _)| block)
     }
+}
+
+/// A bit for each of the leaves.
+fn leaves(range: Range<usize>) -> u16 {
+    let below = |leaf: usize| (1u32 << leaf) - 1;
+
+    (below(range.end) & !below(range.start)) as u16
 }
 
 impl Touches {
