@@ -14,6 +14,8 @@ use crate::{
         Collected,
         DmaDirection,
         DmaMapping,
+        DmaPage,
+        Folio,
         Frames,
         LockedMm,
         Pfn, //
@@ -154,6 +156,18 @@ impl DrmPagemapDevmem {
         Ok(unsafe { DmaMapping::new(dev, dir, addrs) })
     }
 
+    /// Maps `folio`, a page of RAM, for the allocation's device. [`EINVAL`]: the driver named none,
+    /// or it is a large folio; [`EFAULT`]: it can't be mapped.
+    #[inline(always)]
+    pub(crate) fn dma_page(&self, dir: DmaDirection, folio: &Folio) -> Result<DmaPage> {
+        // SAFETY: By the requirements of `init` the device is valid as long as the allocation is
+        // used.
+        let dev = NonNull::new(unsafe { (*self.as_raw()).dev }).ok_or(EINVAL)?;
+
+        // SAFETY: As above; the migration that asks for the mapping ends it.
+        unsafe { DmaPage::new(dev, dir, folio) }
+    }
+
     /// Asks the driver for the frame numbers of the allocation's first pages, as many as there is
     /// room for in `pfns`. May sleep.
     pub fn populate_pfns(&self, pfns: &mut [Pfn]) -> Result {
@@ -182,9 +196,23 @@ impl DrmPagemapDevmem {
     /// Has the driver copy to device memory; waits for [the fence](Self::put_fence), if there is
     /// one. May sleep.
     pub(crate) fn copy_to_devmem(&self, pages: &mut Pages<'_>, addrs: &mut [DeviceAddr]) -> Result {
+        self.op_copy_to_devmem(pages.as_raw(), addrs)
+    }
+
+    /// The same for one page: `folio`, from `addr`.
+    #[inline(always)]
+    pub(crate) fn copy_page_to_devmem(&self, folio: &Folio, addr: DeviceAddr) -> Result {
+        self.op_copy_to_devmem(&mut [folio.page()], &mut [addr])
+    }
+
+    #[inline(always)]
+    fn op_copy_to_devmem(
+        &self,
+        pages: &mut [*mut bindings::page],
+        addrs: &mut [DeviceAddr],
+    ) -> Result {
         let op = self.ops().copy_to_devmem.ok_or(EOPNOTSUPP)?;
 
-        let pages = pages.as_raw();
         if pages.len() != addrs.len() {
             return Err(EINVAL);
         }
@@ -208,13 +236,39 @@ impl DrmPagemapDevmem {
         addrs: &mut [DeviceAddr],
         peer: Option<&DrmPagemapDevmem>,
     ) -> Result {
+        self.op_copy_to_ram(pages.as_raw(), addrs, peer)
+    }
+
+    /// The same for one page: `folio`, to `addr` in RAM.
+    #[inline(always)]
+    pub(crate) fn copy_page_to_ram(&self, folio: &Folio, addr: DeviceAddr) -> Result {
+        self.op_copy_to_ram(&mut [folio.page()], &mut [addr], None)
+    }
+
+    /// The same for one page: `folio`, to the address in `addrs`, which is in the memory of `peer`.
+    #[inline(always)]
+    pub(crate) fn copy_page_to_peer(
+        &self,
+        folio: &Folio,
+        addrs: &mut [DeviceAddr],
+        peer: &DrmPagemapDevmem,
+    ) -> Result {
+        self.op_copy_to_ram(&mut [folio.page()], addrs, Some(peer))
+    }
+
+    #[inline(always)]
+    fn op_copy_to_ram(
+        &self,
+        pages: &mut [*mut bindings::page],
+        addrs: &mut [DeviceAddr],
+        peer: Option<&DrmPagemapDevmem>,
+    ) -> Result {
         let op = self.ops().copy_to_ram.ok_or(EOPNOTSUPP)?;
         // SAFETY: The fence is that of an allocation which is being migrated to.
         let fence = peer.map_or(core::ptr::null_mut(), |peer| unsafe {
             (*peer.as_raw()).pre_migrate_fence
         });
 
-        let pages = pages.as_raw();
         if pages.len() != addrs.len() {
             return Err(EINVAL);
         }

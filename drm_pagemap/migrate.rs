@@ -6,14 +6,16 @@
 //! - [`fault`]: a CPU touched a device page, it comes home;
 //! - [`evict`]: the driver wants its memory back.
 //!
-//! The last two share [`home`]. All of it is safe code over [`mm`](crate::mm) and the objects.
-//! Races are retried, not locked: no lock of a driver is taken in the CPU fault path, and eviction
-//! looks at physical pages only.
+//! To device memory, a single page takes a way of its own, [`one_page`]; all else goes [by the
+//! chunk](chunk). The last two share [`home`]. All of it is safe code over [`mm`](crate::mm) and the
+//! objects. Races are retried, not locked: no lock of a driver is taken in the CPU fault path, and
+//! eviction looks at physical pages only.
 
 mod chunk;
 pub mod evict;
 pub mod fault;
 mod home;
+mod one_page;
 pub mod to_devmem;
 
 use crate::{

@@ -52,7 +52,7 @@ static void count_ptes(struct drm_pagemap_peek *peek, const struct dev_pagemap *
 }
 
 /* The PMD's entry for @addr; NULL if there is no table. */
-static pmd_t *pmd_of(struct mm_struct *mm, unsigned long addr)
+static __always_inline pmd_t *pmd_of(struct mm_struct *mm, unsigned long addr)
 {
 	pgd_t *pgd = pgd_offset(mm, addr);
 	p4d_t *p4d;

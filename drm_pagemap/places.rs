@@ -7,8 +7,7 @@ use crate::{
     mm::{
         Frames,
         Pfn,
-        ZoneDevice,
-        NR_PMD_PAGES, //
+        ZoneDevice, //
     },
 };
 use core::ops::Range;
@@ -66,7 +65,7 @@ impl<'a> Places<'a> {
         &'b self,
         pages: Range<usize>,
         zone: &'b ZoneDevice,
-        room: &'b mut [Pfn; NR_PMD_PAGES],
+        room: &'b mut [Pfn],
     ) -> Result<Frames<'b>> {
         let pfns = match self {
             Self::Told(pfns) => pfns.get(pages).ok_or(EINVAL)?,

@@ -23,7 +23,8 @@ use crate::{
         LockedFolio,
         LockedMm,
         Migrated,
-        Step, //
+        Step,
+        VmaRange, //
     },
     zdd::Zdd,
 };
@@ -378,6 +379,28 @@ fn emit_moves(migrated: &Migrated<'_>) {
         while runs.next_if(|next| run.extend(next)).is_some() {}
         run.emit();
     }
+}
+
+/// The page of `range`, which was `source`, is in the memory of `zdd` now.
+#[inline(always)]
+pub(crate) fn moved_one(range: &VmaRange<'_>, source: Option<&Folio>, zdd: &Zdd) {
+    if move_is_on() {
+        emit_move_of_one(range, source, zdd);
+    }
+}
+
+#[cold]
+fn emit_move_of_one(range: &VmaRange<'_>, source: Option<&Folio>, zdd: &Zdd) {
+    let run = Run {
+        mm: range.vma().mm().as_raw().cast_const().cast(),
+        start: range.start(),
+        nr_pages: 1,
+        order: 0,
+        from: place_of(source),
+        to: device_of(zdd.dpagemap()),
+    };
+
+    run.emit();
 }
 
 /// A folio of device memory was taken into use.

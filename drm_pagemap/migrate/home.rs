@@ -65,6 +65,10 @@ fn copy_home<'a>(
     policy: impl Fn(usize) -> RamPolicy<'a>,
 ) -> Result<bool> {
     let nr_pages = pages.nr_pages();
+    if nr_pages == 1 && !pages.has_large() {
+        return copy_page_home(pages, zdd, policy);
+    }
+
     let (mut device_pages, addrs) = copies.part(0..nr_pages)?;
     let mut dma = zdd.devmem().dma_mapping(DmaDirection::FromDevice, addrs)?;
 
@@ -107,6 +111,30 @@ fn copy_home<'a>(
     zdd.devmem()
         .copy_to_ram(&mut device_pages, dma.addrs(), None)?;
     Ok(true)
+}
+
+/// As [`copy_home`], of one page.
+#[inline(always)]
+fn copy_page_home<'a>(
+    pages: &mut Collected<'_>,
+    zdd: &Zdd,
+    policy: impl Fn(usize) -> RamPolicy<'a>,
+) -> Result<bool> {
+    let devmem = zdd.devmem();
+    let mut copied = false;
+
+    pages.fill_singles(|index, source| {
+        let Some(source) = source.filter(|source| zdd.has_contents(source)) else {
+            return Ok(None);
+        };
+        let folio = LockedFolio::new_ram(policy(index), 0)?;
+        let dma = devmem.dma_page(DmaDirection::FromDevice, &folio)?;
+
+        devmem.copy_page_to_ram(source, dma.addr())?;
+        copied = true;
+        Ok(Some(folio))
+    })?;
+    Ok(copied)
 }
 
 /// Has the driver of `zdd` copy folios of its device memory to RAM: those of `pairs`, each of a place

@@ -8,6 +8,7 @@ use crate::{
     migrate::{
         chunk::Chunk,
         evict,
+        one_page,
         Details,
         Outcome,
         Want, //
@@ -143,12 +144,8 @@ fn migrate(
     };
 
     if pages.is_in_one_pmd() {
-        let outcome = Chunk {
-            zdd: &zdd,
-            details,
-            want,
-        }
-        .migrate(&pages, 0, &Places::at_once(zdd.devmem(), ask));
+        let places = Places::at_once(zdd.devmem(), ask);
+        let outcome = in_one_pmd(&zdd, &pages, details, want, &places);
 
         zdd.devmem().put_fence();
         *moved = outcome.as_ref().map_or(0, |outcome| outcome.migrated);
@@ -170,6 +167,25 @@ fn migrate(
     };
 
     job.run(vma, moved)
+}
+
+/// The migration of a range that one PMD maps.
+#[inline(always)]
+fn in_one_pmd(
+    zdd: &ARef<Zdd>,
+    pages: &VmaRange<'_>,
+    details: &Details,
+    want: Want,
+    places: &Places<'_>,
+) -> Result<Outcome> {
+    if pages.nr_pages() == 1 && want == Want::All && one_page::migrate(zdd, pages, details, places)?
+    {
+        return Ok(Outcome {
+            migrated: 1,
+            ..Outcome::default()
+        });
+    }
+    Chunk { zdd, details, want }.migrate(pages, 0, places)
 }
 
 /// The migration of a range, on which several processors may work.

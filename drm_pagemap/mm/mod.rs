@@ -7,6 +7,7 @@
 //! devices, not of GPUs: neither device memory allocations nor drivers appear here.
 
 mod dma;
+mod dma_page;
 mod exclusive;
 mod fault;
 mod folio;
@@ -14,6 +15,7 @@ mod interval;
 mod locked_mm;
 mod mapper;
 mod migration;
+mod one_page;
 mod pfn;
 mod place;
 mod ram_mapping;
@@ -29,12 +31,14 @@ mod zone_device;
 
 pub use self::{
     dma::{DmaDirection, DmaMapping},
+    dma_page::DmaPage,
     exclusive::ExclusivePage,
     fault::{Fault, Waited},
     folio::{Folio, FolioRef, LockedFolio, RamPolicy},
     interval::{Change, Event, Interval, IntervalOps, Seq},
     locked_mm::{user_end, LockedMm},
     migration::{Collected, Migrated},
+    one_page::{OnePage, Source},
     pfn::{are_one_folio, MigratePfn, Pfn, NR_PMD_PAGES, PMD_ORDER},
     place::{places, Place},
     range_fault::{Access, Found, FoundPage, Pages},

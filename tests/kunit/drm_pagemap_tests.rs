@@ -32,6 +32,8 @@ mod round_trip;
 
 mod to_devmem;
 
+mod one_page;
+
 mod copies;
 
 mod chunks;

@@ -57,7 +57,10 @@ fn gpu_at(port: u32) -> Result<Gpu> {
 }
 
 /// Runs `body` with two devices that are connected, and checks that nothing is left in them.
-fn with_two(test: &mut Test, body: impl FnOnce(&Test, &Gpu, &Gpu) -> Outcome) -> Outcome {
+pub(crate) fn with_two(
+    test: &mut Test,
+    body: impl FnOnce(&Test, &Gpu, &Gpu) -> Outcome,
+) -> Outcome {
     let (a, b) = (gpu_at(1)?, gpu_at(1)?);
     let outcome = body(test, &a, &b);
 
