@@ -99,6 +99,23 @@ def _part_table(rows):
     return lines
 
 
+def _floor_table(rows):
+    """Of targets that are not met: what the ratio would be if the layer cost nothing at all."""
+    lines = [["op", "pages", "size", "ratio", "target", "core mm", "page allocation", "DMA mapping", "left for the layer",
+              "the layer takes", "without any layer"]]
+    for row in rows:
+        target, whole = _path_target(row), row["c"]["path"]
+        if target is None or round(row["path_ratio"], 3) <= target:
+            continue
+        others = [row["ours"]["buckets"][part] for part in PARTS if part not in (breakdown.MEMORY, breakdown.LAYER)]
+        layer = row["ours"]["path"] - sum(others)
+        lines.append([*_case(row), f"{row['path_ratio']:.3f}", f"<= {target:.2f}",
+                      *(f"{ratio(part, whole):.3f}" for part in others),
+                      f"{max(0, target - ratio(sum(others), whole)):.3f}", f"{ratio(layer, whole):.3f}",
+                      f"{ratio(sum(others), whole):.3f}"])
+    return lines
+
+
 def _wall_table(rows):
     lines = [["op", "pages", "size", "vCPUs", "C MB/s", "quartiles", "Rust MB/s", "quartiles", "ratio", "target", "met"]]
     for row in rows:
@@ -136,6 +153,8 @@ def _markdown(lines):
 TITLES = (
     ("Instructions per 4 KiB page", "Without the driver's callbacks, which copy; and what the layer itself takes of that."),
     ("What the paths are made of", "The same instructions, by the functions that they are in."),
+    ("What bounds the targets that are not met", "As shares of C's path: what the layer does not decide, what that leaves of"
+     " the target for the layer and the memory it takes, what these take, and what the ratio would be without them."),
     ("Wall clock", "MB/s: medians, and the quartiles around them. All copies are made by the copy engine of the emulated GPU,"
      " which the driver waits for by interrupt. Peers are two halves of one device's VRAM, between which it copies."),
     ("Memory held during a populate", "What is less of free RAM in a copy than before, at the most."),
@@ -144,7 +163,7 @@ TITLES = (
 
 def _tables(result):
     rows, wall = result["instructions"], result["wall"]
-    for (title, words), lines in zip(TITLES, (_path_table(rows), _part_table(rows), _wall_table(wall),
+    for (title, words), lines in zip(TITLES, (_path_table(rows), _part_table(rows), _floor_table(rows), _wall_table(wall),
                                              _held_table(wall or rows))):
         if len(lines) > 1:
             yield title, words, lines
