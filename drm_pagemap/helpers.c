@@ -68,6 +68,11 @@ void drm_pagemap_helper_folio_put(struct folio *folio)
 	folio_put(folio);
 }
 
+void drm_pagemap_helper_clear_head(struct page *page)
+{
+	ClearPageHead(page);
+}
+
 int drm_pagemap_helper_folio_ref_count(const struct folio *folio)
 {
 	return folio_ref_count(folio);
