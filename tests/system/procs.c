@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "ktap.h"
 #include "procs.h"
+#include "stuck.h"
 
 #define REAP_SECONDS 25
 
@@ -34,8 +35,11 @@ int reap(pid_t pid, unsigned int seconds)
 		check(got >= 0 || errno == EINTR, "waitpid: %s", strerror(errno));
 		if (got == pid)
 			return status;
-		check(now_ms() < deadline, "a process of the test did not end within %u s",
-		      seconds * ktap_scale());
+		if (now_ms() >= deadline) {
+			stuck_describe(getpgrp());
+			fail("a process of the test did not end within %u s",
+			     seconds * ktap_scale());
+		}
 		sleep_ms(1);
 	}
 }
