@@ -11,6 +11,7 @@ use crate::{
     dpagemap::DrmPagemap,
     dpagemap_devmem::DevmemRef,
     mm::{
+        self,
         Folio,
         Frames,
         LockedFolio, //
@@ -218,6 +219,10 @@ impl Zdd {
     ///
     /// `folio` must be a free device-private folio that [`attach`](Self::attach) made.
     pub(crate) unsafe fn folio_free(folio: &Folio) {
+        // SAFETY: Promised by the caller.
+        if unsafe { mm::undo_free(folio) } {
+            return;
+        }
         let Some(zdd) = NonNull::new(data_ptr(folio)) else {
             return;
         };

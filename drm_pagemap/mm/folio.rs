@@ -253,6 +253,14 @@ impl Folio {
         unsafe { bindings::folio_mark_dirty(self.as_raw()) };
     }
 
+    /// One more reference.
+    pub fn get(&self) -> FolioRef {
+        // SAFETY: By the type invariant the folio is live, so there is a reference.
+        unsafe { bindings::drm_pagemap_helper_folio_get(self.as_raw()) };
+        // INVARIANT: Taken just now.
+        FolioRef(NonNull::from(self).cast())
+    }
+
     /// Makes a folio that is being freed one of a single page; else, as long as nobody takes its
     /// frames into use again, each of them would still be seen as a part of a large folio. The core
     /// looks at frames so before it knows whether they are free, as when it is to migrate some by

@@ -13,6 +13,7 @@ use crate::{
         Outcome,
         Test, //
     },
+    thread::Thread,
     user::{
         NoHugePages,
         UserMemory,
@@ -477,6 +478,38 @@ fn used_again(test: &mut Test, gpu: &Gpu) -> Outcome {
     large.verify(1)
 }
 
+/// Unmapped while it is on its way home: gone once, not twice, and its frames can be used again.
+fn unmapped_on_its_way(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = huge(1, 1)?;
+    let devmem = gpu.migrate(test.mm(), memory.range())?;
+    let evict = || match devmem.evict_to_ram().1 {
+        Err(err) if err == EBUSY => Ok(()),
+        result => result.map_err(Failure::from),
+    };
+
+    check_order(test, gpu, &memory, 0, PMD_ORDER)?;
+    let start = gpu.device_pfn(test.mm(), memory.addr(0))?.as_usize();
+    gpu.vram()
+        .copy_to_ram
+        .while_stopped(
+            || Thread::start(|_| evict()),
+            || memory.unmap().map_err(Failure::from),
+        )?
+        .join()?;
+    check!(devmem.is_detached());
+    drop(devmem);
+    queue::flush();
+    check_eq!(gpu.vram().live(), 0);
+
+    let memory = huge(1, 2)?;
+    let devmem = gpu.migrate(test.mm(), memory.range())?;
+    let second = gpu.device_pfn(test.mm(), memory.addr(0))?.as_usize();
+    check_eq!(second, start);
+    check_order(test, gpu, &memory, 0, PMD_ORDER)?;
+    devmem.evict_to_ram().1?;
+    memory.verify(2)
+}
+
 suite!(
     drm_pagemap_large,
     crate::harness::with_gpu,
@@ -485,6 +518,7 @@ suite!(
         places,
         evict,
         used_again,
+        unmapped_on_its_way,
         first_touch,
         large_hole,
         mixed,
