@@ -75,7 +75,7 @@ static void middle_generation(void *arg)
 	struct area *area = &job->area;
 
 	area_gpu(area, GPU_ADD, 0, area->size, job_value(job));
-	if (!fork()) {
+	if (!fork_process()) {
 		gate_wait(&family->go);
 		area_evict(area, 0, area->size);
 		area_verify(area, 0, area->size);

@@ -12,12 +12,23 @@
 #include "stuck.h"
 
 #define REAP_SECONDS 25
+#define FORK_SECONDS 10
+
+pid_t fork_process(void)
+{
+	uint64_t deadline = now_ms() + FORK_SECONDS * 1000ull * ktap_scale();
+	pid_t pid;
+
+	while ((pid = fork()) < 0 && errno == ENOMEM && now_ms() < deadline)
+		sleep_ms(5);
+	check(pid >= 0, "fork: %s", strerror(errno));
+	return pid;
+}
 
 pid_t start(void (*run)(void *), void *arg)
 {
-	pid_t pid = fork();
+	pid_t pid = fork_process();
 
-	check(pid >= 0, "fork: %s", strerror(errno));
 	if (pid)
 		return pid;
 	run(arg);
