@@ -68,6 +68,67 @@ void drm_pagemap_helper_folio_put(struct folio *folio)
 	folio_put(folio);
 }
 
+void drm_pagemap_helper_clear_head(struct page *page)
+{
+	ClearPageHead(page);
+}
+
+void drm_pagemap_helper_folio_get(struct folio *folio)
+{
+	folio_get(folio);
+}
+
+/* How often more than it was mapped a large folio was unmapped; makes it say that it is not mapped. */
+static int folio_take_debt(struct folio *folio)
+{
+	int debt = -folio_mapcount(folio);
+
+	if (likely(debt <= 0))
+		return 0;
+	atomic_set(&folio->_large_mapcount, -1);
+	atomic_set(&folio->_entire_mapcount, -1);
+	atomic_set(&folio->_nr_pages_mapped, 0);
+	return debt;
+}
+
+/* mm/zap_guard.rs has what these are about. */
+void drm_pagemap_helper_folio_give_back(struct folio *folio)
+{
+	int debt = folio_take_debt(folio);
+
+	if (unlikely(debt))
+		folio_ref_add(folio, debt);
+}
+
+/* In the private word, which nobody uses of device-private folios. */
+#define REVIVED ((void *)1)
+
+bool drm_pagemap_helper_folio_revive(struct folio *folio)
+{
+	int debt;
+
+	/* Who has the lock has a reference. */
+	if (likely(!folio_test_locked(folio)))
+		return false;
+	debt = folio_take_debt(folio);
+	if (!debt)
+		return false;
+	/* The core puts these when the callback returns. */
+	percpu_ref_get_many(&folio->pgmap->ref, folio_nr_pages(folio));
+	folio->private = REVIVED;
+	/* One for the mark. */
+	folio_ref_add(folio, debt + 1);
+	return true;
+}
+
+void drm_pagemap_helper_folio_end_revival(struct folio *folio)
+{
+	if (likely(folio->private != REVIVED))
+		return;
+	folio->private = NULL;
+	folio_put(folio);
+}
+
 int drm_pagemap_helper_folio_ref_count(const struct folio *folio)
 {
 	return folio_ref_count(folio);

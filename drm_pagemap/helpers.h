@@ -26,6 +26,11 @@ void drm_pagemap_helper_folio_put(struct folio *folio);
 int drm_pagemap_helper_next_cpu(int cpu);
 struct workqueue_struct *drm_pagemap_helper_alloc_crew_queue(const char *name);
 bool drm_pagemap_helper_fatal_signal_pending(void);
+void drm_pagemap_helper_clear_head(struct page *page);
+void drm_pagemap_helper_folio_get(struct folio *folio);
+void drm_pagemap_helper_folio_give_back(struct folio *folio);
+bool drm_pagemap_helper_folio_revive(struct folio *folio);
+void drm_pagemap_helper_folio_end_revival(struct folio *folio);
 int drm_pagemap_helper_folio_ref_count(const struct folio *folio);
 struct folio *drm_pagemap_helper_locked_ram_folio(gfp_t gfp, unsigned int order,
 						  struct vm_area_struct *vma, unsigned long addr);

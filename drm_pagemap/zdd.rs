@@ -11,6 +11,7 @@ use crate::{
     dpagemap::DrmPagemap,
     dpagemap_devmem::DevmemRef,
     mm::{
+        self,
         Folio,
         Frames,
         LockedFolio, //
@@ -218,12 +219,20 @@ impl Zdd {
     ///
     /// `folio` must be a free device-private folio that [`attach`](Self::attach) made.
     pub(crate) unsafe fn folio_free(folio: &Folio) {
+        // SAFETY: Promised by the caller.
+        if unsafe { mm::undo_free(folio) } {
+            return;
+        }
         let Some(zdd) = NonNull::new(data_ptr(folio)) else {
             return;
         };
 
         // SAFETY: The folio's reference keeps it alive until below.
         trace::freed(folio, unsafe { zdd.as_ref() });
+        if folio.is_large() {
+            // SAFETY: It is being freed, and its order was looked at for the last time.
+            unsafe { folio.forget_order() };
+        }
         // SAFETY: Nobody else looks at a free folio's data.
         unsafe { folio.set_zone_device_data(core::ptr::null_mut()) };
         // SAFETY: The reference that `attach` or `folio_split` gave to the folio keeps it alive.

@@ -253,6 +253,28 @@ impl Folio {
         unsafe { bindings::folio_mark_dirty(self.as_raw()) };
     }
 
+    /// One more reference.
+    pub fn get(&self) -> FolioRef {
+        // SAFETY: By the type invariant the folio is live, so there is a reference.
+        unsafe { bindings::drm_pagemap_helper_folio_get(self.as_raw()) };
+        // INVARIANT: Taken just now.
+        FolioRef(NonNull::from(self).cast())
+    }
+
+    /// Makes a folio that is being freed one of a single page; else, as long as nobody takes its
+    /// frames into use again, each of them would still be seen as a part of a large folio. The core
+    /// looks at frames so before it knows whether they are free, as when it is to migrate some by
+    /// their numbers, and then passes over as many as the folio had.
+    ///
+    /// # Safety
+    ///
+    /// The folio must be a zone device's, and in its `folio_free` callback, where nobody has a
+    /// reference. Its order is not to be asked for after this.
+    pub(crate) unsafe fn forget_order(&self) {
+        // SAFETY: Promised by the caller; the pages are still there.
+        unsafe { bindings::drm_pagemap_helper_clear_head(self.page()) };
+    }
+
     /// Whether both are the same folio.
     #[inline(always)]
     pub fn is(&self, other: &Self) -> bool {

@@ -23,7 +23,8 @@ use crate::{
         Step,
         Steps,
         Tally,
-        VmaRange, //
+        VmaRange,
+        ZapGuard, //
     },
 };
 use core::{
@@ -53,6 +54,7 @@ use kernel::{
 struct Inner<'a> {
     arrays: Arrays<'a>,
     by: By,
+    guard: ZapGuard,
     _p: PhantomData<&'a VmaRef>,
 }
 
@@ -68,22 +70,27 @@ enum By {
 impl Inner<'_> {
     #[inline(always)]
     fn migrate(&mut self) {
-        match self.by {
+        let Self {
+            arrays, by, guard, ..
+        } = self;
+
+        guard.lifted(|| match by {
             By::Address => {
                 // SAFETY: As migrate_vma_setup() left the arrays, which are migrated once: states
                 // are consumed. The destinations are as the type invariant says.
-                unsafe { bindings::migrate_vma_pages(self.arrays.raw_args()) };
+                unsafe { bindings::migrate_vma_pages(arrays.raw_args()) };
             }
             By::Frame => {
-                let (src, dst, n) = self.arrays.raw();
+                let (src, dst, n) = arrays.raw();
                 // SAFETY: As above, for migrate_device_pfns().
                 unsafe { bindings::migrate_device_pages(src, dst, n) };
             }
-        }
+        });
     }
 
     #[inline(always)]
     fn finalize(&mut self) {
+        self.guard.settle();
         match self.by {
             By::Address => {
                 // SAFETY: As migrate_vma_setup() left the arrays. The destinations are as the type
@@ -96,6 +103,7 @@ impl Inner<'_> {
                 unsafe { bindings::migrate_device_finalize(src, dst, n) };
             }
         }
+        self.guard.end();
     }
 
     fn steps(&self) -> Steps<'_> {
@@ -158,9 +166,12 @@ impl<'a> Collected<'a> {
             dst[collected..].fill(MigratePfn::NONE);
         }
         // INVARIANT: As migrate_vma_setup() leaves the arrays, without destinations.
+        // SAFETY: These hold references, as migrate_vma_setup() leaves them.
+        let guard = unsafe { ZapGuard::new(arrays.src()) };
         let this = Self(Inner {
             arrays,
             by: By::Address,
+            guard,
             _p: PhantomData,
         });
         if collected < npages {
@@ -193,10 +204,13 @@ impl<'a> Collected<'a> {
         let ret = unsafe { bindings::migrate_device_pfns(src, n) };
 
         kernel::error::to_result(ret)?;
+        // SAFETY: These hold references, as migrate_device_pfns() leaves them.
+        let guard = unsafe { ZapGuard::new(arrays.src()) };
         // INVARIANT: As migrate_device_pfns() leaves the arrays.
         Ok(Self(Inner {
             arrays,
             by: By::Frame,
+            guard,
             _p: PhantomData,
         }))
     }

@@ -27,6 +27,7 @@ mod survey;
 mod tally;
 mod touch;
 mod vma_range;
+mod zap_guard;
 mod zone_device;
 
 pub use self::{
@@ -51,12 +52,15 @@ pub use self::{
     zone_device::{Frames, PagemapOwner, ZoneDevice, ZoneDeviceRegion}, //
 };
 
-use self::steps::Steps;
+use self::{
+    steps::Steps,
+    zap_guard::ZapGuard, //
+};
 
 #[cfg(CONFIG_DRM = "y")]
 pub(crate) use self::ram_mapping::RamMapping;
 
-pub(crate) use self::{locked_mm::vma_is_anonymous, steps::Entries};
+pub(crate) use self::{locked_mm::vma_is_anonymous, steps::Entries, zap_guard::undo_free};
 
 /// Frees the buffers that are kept for the next migration.
 pub(crate) fn clear_pools() {

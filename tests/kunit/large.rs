@@ -13,6 +13,7 @@ use crate::{
         Outcome,
         Test, //
     },
+    thread::Thread,
     user::{
         NoHugePages,
         UserMemory,
@@ -22,7 +23,11 @@ use crate::{
 };
 use drm_pagemap::{
     migrate::Details,
-    mm::PMD_ORDER, //
+    mm::{
+        LockedMm,
+        PMD_ORDER, //
+    },
+    queue, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -437,6 +442,74 @@ fn held_for_work(test: &mut Test, gpu: &Gpu) -> Outcome {
     memory.verify(1)
 }
 
+/// Frames of a large folio that is no more, of which later allocations use some only: the others, free
+/// as they are, don't hide those behind them from an eviction.
+fn used_again(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let large = huge(1, 1)?;
+    let devmem = gpu.migrate(test.mm(), large.range())?;
+    check_order(test, gpu, &large, 0, PMD_ORDER)?;
+    let start = gpu.device_pfn(test.mm(), large.addr(0))?.as_usize();
+    devmem.evict_to_ram().1?;
+    drop(devmem);
+    queue::flush();
+
+    // Its first frame is left free by one, one in its middle by the other.
+    let halves = [0, PAGES / 2].map(|at| -> Outcome<_> {
+        let memory = UserMemory::filled(PAGES / 2, 2)?;
+        let _pin = memory.pin(0)?;
+        let mm = LockedMm::read(test.mm());
+        let new = gpu.alloc(PAGES / 2)?;
+        let (devmem, _) = new.migrate_missing(&mm, memory.range(), &Details::default())?;
+
+        drop(mm);
+        let second = gpu.device_pfn(test.mm(), memory.addr(1))?;
+        check_eq!(second.as_usize(), start + at + 1);
+        Ok((memory, devmem))
+    });
+    for half in halves {
+        let (memory, devmem) = half?;
+        let (moved, result) = devmem.evict_to_ram();
+
+        result?;
+        check_eq!(moved, PAGES / 2 - 1);
+        gpu.check_in_ram(test.mm(), &memory)?;
+        memory.verify(2)?;
+    }
+    large.verify(1)
+}
+
+/// Unmapped while it is on its way home: gone once, not twice, and its frames can be used again.
+fn unmapped_on_its_way(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = huge(1, 1)?;
+    let devmem = gpu.migrate(test.mm(), memory.range())?;
+    let evict = || match devmem.evict_to_ram().1 {
+        Err(err) if err == EBUSY => Ok(()),
+        result => result.map_err(Failure::from),
+    };
+
+    check_order(test, gpu, &memory, 0, PMD_ORDER)?;
+    let start = gpu.device_pfn(test.mm(), memory.addr(0))?.as_usize();
+    gpu.vram()
+        .copy_to_ram
+        .while_stopped(
+            || Thread::start(|_| evict()),
+            || memory.unmap().map_err(Failure::from),
+        )?
+        .join()?;
+    check!(devmem.is_detached());
+    drop(devmem);
+    queue::flush();
+    check_eq!(gpu.vram().live(), 0);
+
+    let memory = huge(1, 2)?;
+    let devmem = gpu.migrate(test.mm(), memory.range())?;
+    let second = gpu.device_pfn(test.mm(), memory.addr(0))?.as_usize();
+    check_eq!(second, start);
+    check_order(test, gpu, &memory, 0, PMD_ORDER)?;
+    devmem.evict_to_ram().1?;
+    memory.verify(2)
+}
+
 suite!(
     drm_pagemap_large,
     crate::harness::with_gpu,
@@ -444,6 +517,8 @@ suite!(
         there_and_back,
         places,
         evict,
+        used_again,
+        unmapped_on_its_way,
         first_touch,
         large_hole,
         mixed,

@@ -31,6 +31,10 @@ use kernel::{
         Arc,
         Mutex, //
     },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
 };
 
 /// A place in the mock where something can be made to fail.
@@ -39,7 +43,13 @@ pub(crate) struct Hook {
     first: Atomic<usize>,
     times: Atomic<usize>,
     errno: Atomic<i32>,
+    pause: Atomic<u32>,
 }
+
+/// The states of [`Hook::pause`]: nobody stops; the next call does; it has.
+const NONE: u32 = 0;
+const WANTED: u32 = 1;
+const STOPPED: u32 = 2;
 
 impl Hook {
     /// One that never fails.
@@ -49,7 +59,36 @@ impl Hook {
             first: Atomic::new(0),
             times: Atomic::new(0),
             errno: Atomic::new(0),
+            pause: Atomic::new(NONE),
         }
+    }
+
+    /// Stops the next call, which is made by another thread, calls `f` meanwhile, and lets it go on.
+    /// `begin` leads to that call.
+    pub(crate) fn while_stopped<T>(
+        &self,
+        begin: impl FnOnce() -> Outcome<T>,
+        f: impl FnOnce() -> Outcome,
+    ) -> Outcome<T> {
+        self.pause.store(WANTED, Relaxed);
+        let begun = begin();
+        let mut result = begun.as_ref().map_or(Ok(()), |_| self.wait_while(WANTED));
+
+        if result.is_ok() {
+            result = f();
+        }
+        self.pause.store(NONE, Relaxed);
+        result.and(begun)
+    }
+
+    fn wait_while(&self, state: u32) -> Outcome {
+        for _ in 0..30_000 {
+            if self.pause.load(Relaxed) != state {
+                return Ok(());
+            }
+            fsleep(Delta::from_millis(1));
+        }
+        Err(ETIMEDOUT.into())
     }
 
     /// How often it was called.
@@ -79,6 +118,9 @@ impl Hook {
         let call = self.calls.fetch_add(1, Relaxed) + 1;
         let first = self.first.load(Relaxed);
 
+        if self.pause.cmpxchg(WANTED, STOPPED, Relaxed).is_ok() {
+            let _ = self.wait_while(STOPPED);
+        }
         if call >= first && call - first < self.times.load(Relaxed) {
             return Err(Error::from_errno(self.errno.load(Relaxed)));
         }

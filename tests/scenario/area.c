@@ -10,6 +10,7 @@
 #include "buffer.h"
 #include "ktap.h"
 #include "pattern.h"
+#include "svm.h"
 
 #define HUGE (2 * MB)
 
@@ -109,11 +110,6 @@ void area_free(struct area *area)
 		close(area->file);
 }
 
-bool area_reached(const struct area *area)
-{
-	return area->file < 0 || gpu_reaches_files();
-}
-
 void area_write(struct area *area, size_t offset, size_t len, uint64_t seed)
 {
 	for (size_t done = 0; done < len; done += sizeof(seed)) {
@@ -154,39 +150,36 @@ static uint64_t shadow_sum(const struct area *area, size_t offset, size_t len)
 
 void area_gpu(struct area *area, enum gpu_op op, size_t offset, size_t len, uint64_t value)
 {
-	static const char *const names[] = { "fill", "XOR", "checksum" };
 	uint64_t in_out = op == GPU_SUM ? 0 : value;
-	int err = gpu_access(op, area->mem + offset, len, &in_out);
-	int expected = area_reached(area) ? 0 : GPU_UNREACHABLE;
+	int err;
 
-	check(err == expected, "a GPU %s of 0x%zx bytes at 0x%zx gave %s, expected %s", names[op],
-	      len, offset, error_name(err), error_name(expected));
-	if (err)
-		return;
+	/* Half of the additions are atomic, where they can be. */
+	if (op == GPU_ADD && area->file < 0 && value & 1)
+		op = GPU_ATOMIC;
+	err = gpu_access(op, area->mem + offset, len, &in_out);
+	check(!err, "a GPU %s of 0x%zx bytes at 0x%zx gave %s", gpu_op_names[op], len, offset,
+	      error_name(err));
+	/* Such memory doesn't move. */
+	if (area->file >= 0)
+		check(!count_places(area->mem + offset, len, SIMGPU_PLACE_VRAM),
+		      "pages of a file are in VRAM");
 	if (op == GPU_SUM) {
 		uint64_t sum = shadow_sum(area, offset, len);
 
-		check(in_out == sum, "the GPU's checksum of 0x%zx bytes at 0x%zx is %016" PRIx64
+		check(in_out == sum, "the GPU's sum of 0x%zx bytes at 0x%zx is %016" PRIx64
 		      ", expected %016" PRIx64, len, offset, in_out, sum);
 		return;
 	}
 	for (size_t i = 0; i < len / 8; i++) {
 		uint64_t *word = &shadow_words(area, offset)[i];
 
-		*word = op == GPU_FILL ? value : *word ^ value;
+		*word = gpu_result(op, *word, value);
 	}
 }
 
 void area_prefetch(struct area *area, size_t offset, size_t len)
 {
-	int err = gpu_prefetch(area->mem + offset, len);
-
-	if (!area_reached(area))
-		check_result(err, GPU_UNREACHABLE);
-	else
-		/* With others about, there may be no room just now. */
-		check(!err || err == -ENOSPC || err == -EBUSY, "prefetch gave %s",
-		      error_name(err));
+	check_ok(gpu_prefetch(area->mem + offset, len));
 }
 
 void area_evict(struct area *area, size_t offset, size_t len)

@@ -35,14 +35,11 @@ void area_free(struct area *area);
 /* A range of addresses where a test may map what it likes. */
 void *reserve(size_t size, size_t offset);
 
-/* Whether the GPU can work on it. */
-bool area_reached(const struct area *area);
-
 /* CPU: write something new; compare every byte. */
 void area_write(struct area *area, size_t offset, size_t len, uint64_t seed);
 void area_verify(const struct area *area, size_t offset, size_t len);
 
-/* GPU: what it can't reach must be refused, and nothing be changed by that. */
+/* GPU: what can't be in VRAM it uses where it is. */
 void area_gpu(struct area *area, enum gpu_op op, size_t offset, size_t len, uint64_t value);
 void area_prefetch(struct area *area, size_t offset, size_t len);
 void area_evict(struct area *area, size_t offset, size_t len);

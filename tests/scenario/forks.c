@@ -42,7 +42,7 @@ static void child_reads_after(struct family *family)
 
 	gate_init(&family->go);
 	child = start(wait_then_verify, family);
-	area_gpu(area, GPU_XOR, 0, area->size, job_value(job));
+	area_gpu(area, GPU_ADD, 0, area->size, job_value(job));
 	area_write(area, part.offset + 9, part.len, job_value(job));
 	gate_open(&family->go);
 	reap_ok(child);
@@ -56,7 +56,7 @@ static void write_and_verify(void *arg)
 	struct part part = job_middle(job);
 
 	area_write(area, part.offset + 3, part.len, job_value(job));
-	area_gpu(area, GPU_XOR, 0, area->size, job_value(job));
+	area_gpu(area, GPU_ADD, 0, area->size, job_value(job));
 	area_verify(area, 0, area->size);
 }
 
@@ -74,8 +74,8 @@ static void middle_generation(void *arg)
 	struct job *job = family->job;
 	struct area *area = &job->area;
 
-	area_gpu(area, GPU_XOR, 0, area->size, job_value(job));
-	if (!fork()) {
+	area_gpu(area, GPU_ADD, 0, area->size, job_value(job));
+	if (!fork_process()) {
 		gate_wait(&family->go);
 		area_evict(area, 0, area->size);
 		area_verify(area, 0, area->size);

@@ -94,8 +94,7 @@ static void evict(struct arena *arena)
 
 static void gpu_work(struct arena *arena)
 {
-	static const char *const names[] = { "fill", "XOR", "checksum" };
-	enum gpu_op op = random_below(&arena->random, 3);
+	enum gpu_op op = random_below(&arena->random, GPU_OPS);
 	int protection = op == GPU_SUM ? PROT_READ : READ_WRITE;
 	struct span span = arena_usable(arena, arena_span(arena), protection);
 	uint64_t value = random_value(arena), in_out = value, sum = 0;
@@ -106,33 +105,38 @@ static void gpu_work(struct arena *arena)
 		return;
 	err = gpu_access(op, arena_at(arena, span.first), span.count * PAGE, &in_out);
 	if (err)
-		arena_fail(arena, "a GPU %s of %zu pages at %zu gave %s", names[op], span.count,
-			   span.first, error_name(err));
+		arena_fail(arena, "a GPU %s of %zu pages at %zu gave %s", gpu_op_names[op],
+			   span.count, span.first, error_name(err));
 	arena->gpu_bytes += span.count * PAGE;
 	for (size_t i = 0; i < span.count * PAGE / 8; i++) {
-		if (op == GPU_FILL)
-			words[i] = value;
-		else if (op == GPU_XOR)
-			words[i] ^= value;
+		words[i] = gpu_result(op, words[i], value);
 		sum += words[i];
 	}
 	if (op == GPU_SUM && in_out != sum)
-		arena_fail(arena, "the GPU's checksum of %zu pages at %zu is wrong", span.count,
+		arena_fail(arena, "the GPU's sum of %zu pages at %zu is wrong", span.count,
 			   span.first);
 }
 
-/* What the process itself may not do, the GPU may not do for it. */
+/* What the process itself may not do, the GPU may not do for it: it gets as far as that. */
 static void gpu_trespass(struct arena *arena)
 {
 	struct span span = arena_span(arena);
+	struct span allowed = arena_usable(arena, span, READ_WRITE);
+	uint64_t *words = (uint64_t *)arena_shadow(arena, span.first);
 	uint64_t value = random_value(arena);
+	size_t done;
 	int err;
 
-	if (arena_usable(arena, span, READ_WRITE).count == span.count)
+	if (allowed.count == span.count)
 		return;
-	err = gpu_access_resident(GPU_XOR, arena_at(arena, span.first), span.count * PAGE, &value);
-	if (err != -EFAULT)
-		arena_fail(arena, "a GPU write that is not allowed gave %s", error_name(err));
+	if (allowed.first != span.first)
+		allowed.count = 0;
+	err = gpu_access_done(GPU_FILL, arena_at(arena, span.first), span.count * PAGE, &value, &done);
+	if (err != -EFAULT || done != allowed.count * PAGE)
+		arena_fail(arena, "a GPU write of %zu pages of which %zu are allowed did %zu, %s",
+			   span.count, allowed.count, done / PAGE, error_name(err));
+	for (size_t i = 0; i < done / 8; i++)
+		words[i] = value;
 }
 
 /* Mappings */

@@ -52,7 +52,7 @@ static void gpu_and_cpu_many_times(struct job *job)
 
 		switch (random_below(&job->random, 4)) {
 		case 0:
-			area_gpu(&job->area, GPU_XOR, part.offset, part.len, job_value(job));
+			area_gpu(&job->area, GPU_ADD, part.offset, part.len, job_value(job));
 			break;
 		case 1:
 			area_gpu(&job->area, GPU_FILL, part.offset, part.len, job_value(job));
@@ -74,7 +74,7 @@ static void stride(struct job *job)
 	if (step < STRIDE)
 		step = STRIDE;
 	for (size_t at = 0; at + 2 * PAGE < job->area.size; at += step) {
-		area_gpu(&job->area, GPU_XOR, at, PAGE, job_value(job));
+		area_gpu(&job->area, GPU_ADD, at, PAGE, job_value(job));
 		area_write(&job->area, at + PAGE, 100, job_value(job));
 	}
 }
@@ -106,7 +106,7 @@ static void gpu_while_cpu_faults(struct job *job)
 
 	check(!pthread_create(&thread, NULL, touch, &toucher), "no thread can be started");
 	for (int i = 0; i < 2; i++)
-		area_gpu(&job->area, GPU_XOR, 0, job->area.size, job_value(job));
+		area_gpu(&job->area, GPU_ADD, 0, job->area.size, job_value(job));
 	toucher.end = true;
 	pthread_join(thread, NULL);
 }
@@ -117,12 +117,12 @@ void job_access(struct job *job)
 
 	switch (job->scenario->value[ACCESS]) {
 	case ACCESS_ONCE:
-		area_gpu(area, GPU_XOR, 0, area->size, job_value(job));
+		area_gpu(area, GPU_ADD, 0, area->size, job_value(job));
 		break;
 	case ACCESS_TWICE:
-		area_gpu(area, GPU_XOR, 0, area->size, job_value(job));
+		area_gpu(area, GPU_ADD, 0, area->size, job_value(job));
 		area_verify(area, 0, area->size);
-		area_gpu(area, GPU_XOR, 0, area->size, job_value(job));
+		area_gpu(area, GPU_ADD, 0, area->size, job_value(job));
 		break;
 	case ACCESS_MANY:
 		gpu_and_cpu_many_times(job);
@@ -175,7 +175,7 @@ static void advise(struct job *job)
 	if (advice != ADVICE_FREE)
 		return;
 	/* The GPU's writes make it be needed again, as much as the CPU's. */
-	if (area_reached(&job->area) && random_below(&job->random, 2)) {
+	if (random_below(&job->random, 2)) {
 		area_gpu(&job->area, GPU_FILL, part.offset, part.len, job_value(job));
 		job_pressure(job);
 		area_verify(&job->area, part.offset, part.len);

@@ -103,7 +103,7 @@ int main(int argc, char **argv)
 		{ }
 	};
 	unsigned int wanted = DEFAULT_COUNT;
-	struct ktap_suite suite = { .after = gpu_after_test, .failed = say_how_to_replay };
+	struct ktap_suite suite = { .after = gpu_access_after_test, .failed = say_how_to_replay };
 	int option;
 
 	if (argc == 2 && !strcmp(argv[1], EXEC_ARGUMENT))

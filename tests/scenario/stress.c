@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 
 #include "clock.h"
+#include "gpu_access.h"
 #include "ktap.h"
 #include "operations.h"
 #include "pattern.h"
@@ -159,7 +160,7 @@ int main(int argc, char **argv)
 	const struct ktap_suite suite = {
 		.tests = tests,
 		.count = sizeof(tests) / sizeof(*tests),
-		.after = gpu_after_test,
+		.after = gpu_access_after_test,
 		.failed = say_how_to_replay,
 	};
 	int option;

@@ -9,14 +9,26 @@
 #include "clock.h"
 #include "ktap.h"
 #include "procs.h"
+#include "stuck.h"
 
 #define REAP_SECONDS 25
+#define FORK_SECONDS 10
+
+pid_t fork_process(void)
+{
+	uint64_t deadline = now_ms() + FORK_SECONDS * 1000ull * ktap_scale();
+	pid_t pid;
+
+	while ((pid = fork()) < 0 && errno == ENOMEM && now_ms() < deadline)
+		sleep_ms(5);
+	check(pid >= 0, "fork: %s", strerror(errno));
+	return pid;
+}
 
 pid_t start(void (*run)(void *), void *arg)
 {
-	pid_t pid = fork();
+	pid_t pid = fork_process();
 
-	check(pid >= 0, "fork: %s", strerror(errno));
 	if (pid)
 		return pid;
 	run(arg);
@@ -34,8 +46,11 @@ int reap(pid_t pid, unsigned int seconds)
 		check(got >= 0 || errno == EINTR, "waitpid: %s", strerror(errno));
 		if (got == pid)
 			return status;
-		check(now_ms() < deadline, "a process of the test did not end within %u s",
-		      seconds * ktap_scale());
+		if (now_ms() >= deadline) {
+			stuck_describe(getpgrp());
+			fail("a process of the test did not end within %u s",
+			     seconds * ktap_scale());
+		}
 		sleep_ms(1);
 	}
 }

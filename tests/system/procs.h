@@ -9,6 +9,12 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/*
+ * fork(). The kernel lets it fail with ENOMEM if it comes to a page of RAM that a device has for
+ * itself, for atomic operations, and that somebody else has locked just then. So that is tried again.
+ */
+pid_t fork_process(void);
+
 /* Run @run in a forked child, which then exits with status 0. */
 pid_t start(void (*run)(void *), void *arg);
 
