@@ -41,14 +41,22 @@ struct drm_simgpu_info gpu_info(void)
 
 bool gpu_wait_for_free(uint64_t size)
 {
-	uint64_t deadline = now_ms() + RELEASE_MS * ktap_scale();
+	uint64_t before = 0, deadline = 0;
 
-	do {
-		if (gpu_info().vram_free >= size)
+	for (;;) {
+		uint64_t now_free = gpu_info().vram_free;
+
+		if (now_free >= size)
 			return true;
+		/* As long as there is more and more, it is only slow. */
+		if (!deadline || now_free > before) {
+			before = now_free;
+			deadline = now_ms() + RELEASE_MS * ktap_scale();
+		}
+		if (now_ms() >= deadline)
+			return false;
 		sleep_ms(2);
-	} while (now_ms() < deadline);
-	return false;
+	}
 }
 
 void gpu_expect_all_free(void)
