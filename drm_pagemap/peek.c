@@ -52,7 +52,7 @@ static void count_ptes(struct drm_pagemap_peek *peek, const struct dev_pagemap *
 }
 
 /* The PMD's entry for @addr; NULL if there is no table. */
-static pmd_t *pmd_of(struct mm_struct *mm, unsigned long addr)
+static __always_inline pmd_t *pmd_of(struct mm_struct *mm, unsigned long addr)
 {
 	pgd_t *pgd = pgd_offset(mm, addr);
 	p4d_t *p4d;
@@ -151,4 +151,28 @@ bool drm_pagemap_is_resident(struct mm_struct *mm, unsigned long start, unsigned
 		local_irq_restore(flags);
 	}
 	return resident;
+}
+
+/*
+ * How far, from @start to @end, both of which begin a PMD, no table of PTEs maps the
+ * pages, but large folios, or nothing; of that, there is a table of PMDs, which stays
+ * while the mmap lock is held.
+ */
+unsigned long drm_pagemap_peek_whole(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	pmd_t *pmdp = NULL;
+
+	mmap_assert_locked(mm);
+	for (unsigned long addr = start; addr < end; addr += PMD_SIZE, pmdp++) {
+		pmd_t pmd;
+
+		if (!pmdp || !(addr & ~PUD_MASK))
+			pmdp = pmd_of(mm, addr);
+		if (!pmdp)
+			return addr;
+		pmd = pmdp_get_lockless(pmdp);
+		if (!pmd_none(pmd) && pmd_present(pmd) && !pmd_leaf(pmd))
+			return addr;
+	}
+	return end;
 }
