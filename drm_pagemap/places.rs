@@ -59,6 +59,46 @@ impl<'a> Places<'a> {
         }
     }
 
+    /// How many of `pages` can be, from the first one on, in folios that a PMD maps whole, and whose
+    /// first frames are `wanted`: a multiple of what those have. A quick look at the frames. May call
+    /// the driver, and sleep.
+    pub(crate) fn nr_in_large(
+        &self,
+        mut pages: Range<usize>,
+        wanted: impl Fn(Pfn) -> bool,
+    ) -> usize {
+        let start = pages.start;
+
+        while pages.len() >= NR_PMD_PAGES {
+            let Some(first) = self.frame(pages.start) else {
+                break;
+            };
+            let last = Pfn::new(first.as_usize() + NR_PMD_PAGES - 1);
+
+            if first.as_usize() % NR_PMD_PAGES != 0
+                || !wanted(first)
+                || self.frame(pages.start + NR_PMD_PAGES - 1) != Some(last)
+            {
+                break;
+            }
+            pages.start += NR_PMD_PAGES;
+        }
+        pages.start - start
+    }
+
+    /// The frame of one page.
+    fn frame(&self, page: usize) -> Option<Pfn> {
+        match self {
+            Self::Told(pfns) => pfns.get(page).copied(),
+            Self::Untold(_) => None,
+            Self::Asked(ask) => {
+                let mut pfn = [Pfn::default()];
+
+                ask(page, &mut pfn).ok().map(|()| pfn[0])
+            }
+        }
+    }
+
     /// The frames of `pages`, which are to be those of `zone`; in `room`, if they are not there yet.
     /// May call the driver, and sleep. [`EINVAL`]: there are not as many, or no room.
     #[inline(always)]
@@ -66,7 +106,7 @@ impl<'a> Places<'a> {
         &'b self,
         pages: Range<usize>,
         zone: &'b ZoneDevice,
-        room: &'b mut [Pfn; NR_PMD_PAGES],
+        room: &'b mut [Pfn],
     ) -> Result<Frames<'b>> {
         let pfns = match self {
             Self::Told(pfns) => pfns.get(pages).ok_or(EINVAL)?,

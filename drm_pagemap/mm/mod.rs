@@ -52,7 +52,10 @@ use self::steps::Steps;
 #[cfg(CONFIG_DRM = "y")]
 pub(crate) use self::ram_mapping::RamMapping;
 
-pub(crate) use self::{locked_mm::vma_is_anonymous, steps::Entries};
+pub(crate) use self::{
+    locked_mm::vma_is_anonymous,
+    steps::{AsRoom, Entries, LARGE_PAGES},
+};
 
 /// Frees the buffers that are kept for the next migration.
 pub(crate) fn clear_pools() {
