@@ -136,7 +136,8 @@ impl<'a> Collected<'a> {
     /// range's area must be under the mmap lock, or under the vma lock in a fault. May sleep.
     /// `arrays` must be for as many pages as the range has, else [`EINVAL`], as for areas that
     /// can't migrate, and for ranges larger than a PMD maps where [holes](Select::SYSTEM) are
-    /// wanted: of a larger one, the core would collect the first part only.
+    /// wanted, but for [parts](VmaRange::first_part): of a larger hole, the core would collect the
+    /// first part only.
     #[inline(always)]
     pub fn from_vma(
         range: &VmaRange<'a>,
@@ -147,7 +148,8 @@ impl<'a> Collected<'a> {
     ) -> Result<Self> {
         let npages = range.nr_pages();
 
-        if arrays.nr_pages() != npages || (select.has(Select::SYSTEM) && !range.is_in_one_pmd()) {
+        if arrays.nr_pages() != npages || (select.has(Select::SYSTEM) && !range.has_holes_by_pmd())
+        {
             return Err(EINVAL);
         }
 

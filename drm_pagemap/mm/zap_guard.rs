@@ -15,6 +15,7 @@
 use crate::{
     bindings,
     mm::{
+        steps::LARGE_PAGES,
         Folio,
         FolioRef,
         MigratePfn,
@@ -22,11 +23,19 @@ use crate::{
     },
 };
 
-/// Guards the source of a migration that a PMD may have mapped, if there is one.
+/// How many folios that a PMD maps are migrated at a time, at most.
+const MOST: usize = LARGE_PAGES / NR_PMD_PAGES;
+
+/// Guards the sources of a migration that PMDs may have mapped, if there are some.
 ///
-/// All calls must be made by who owns a reference on, and the lock of, the folio, but for the last
+/// All calls must be made by who owns references on, and the locks of, the folios, but for the last
 /// one, [`end`](Self::end), when these are given up.
-pub(super) struct ZapGuard(Option<FolioRef>);
+pub(super) enum ZapGuard {
+    /// There are none.
+    Nobody,
+    /// There are these.
+    Folios([Option<FolioRef>; MOST]),
+}
 
 impl ZapGuard {
     /// Guards what was collected for a range, all of which must be valid entries.
@@ -37,53 +46,78 @@ impl ZapGuard {
     #[inline(always)]
     pub(super) unsafe fn new(src: &[MigratePfn]) -> Self {
         match src.first() {
-            // What a PMD maps is all that is collected at once.
-            Some(entry) if src.len() >= NR_PMD_PAGES && entry.is_compound() => {
+            // What a PMD maps is all that is collected at once, or there are several of that.
+            Some(entry)
+                if src.len() > NR_PMD_PAGES || src.len() == NR_PMD_PAGES && entry.is_compound() =>
+            {
                 // SAFETY: Promised by the caller.
-                Self(unsafe { entry.folio() }.and_then(Self::hold))
+                unsafe { Self::hold(src) }
             }
-            _ => Self(None),
+            _ => Self::Nobody,
         }
     }
 
+    /// Guards what there is to guard.
+    ///
+    /// # Safety
+    ///
+    /// As [`new`](Self::new).
     #[inline(never)]
-    fn hold(folio: &Folio) -> Option<FolioRef> {
-        folio.is_device_private().then(|| folio.get())
+    unsafe fn hold(src: &[MigratePfn]) -> Self {
+        let mut folios = [const { None }; MOST];
+        let mut free = folios.iter_mut();
+
+        for entry in src.iter().filter(|entry| entry.is_compound()) {
+            // SAFETY: Promised by the caller.
+            let folio = unsafe { entry.folio() }.filter(|folio| folio.is_device_private());
+
+            if let Some((folio, slot)) = folio.and_then(|folio| Some((folio, free.next()?))) {
+                *slot = Some(folio.get());
+            }
+        }
+        match folios {
+            [None, ..] => Self::Nobody,
+            folios => Self::Folios(folios),
+        }
     }
 
     /// Calls `f`, for which the number of references must be exact.
     #[inline(always)]
     pub(super) fn lifted(&mut self, f: impl FnOnce()) {
-        match self.0.take() {
-            None => f(),
-            Some(folio) => {
-                give_back(&folio);
+        let Self::Folios(folios) = self else {
+            return f();
+        };
+        let let_go = |folio: FolioRef| {
+            give_back(&folio);
+            folio.as_raw()
+        };
+        let raw = folios.each_mut().map(|folio| folio.take().map(let_go));
 
-                let raw = folio.as_raw();
-                drop(folio);
-                f();
-                // SAFETY: The caller has a reference.
-                self.0 = Some(unsafe { Folio::from_raw(raw) }.get());
-            }
+        f();
+        for (folio, raw) in folios.iter_mut().zip(raw) {
+            // SAFETY: The caller has a reference.
+            *folio = raw.map(|raw| unsafe { Folio::from_raw(raw) }.get());
         }
     }
 
     /// Gives back what was taken so far.
     #[inline(always)]
     pub(super) fn settle(&self) {
-        if let Some(folio) = &self.0 {
-            give_back(folio);
+        if let Self::Folios(folios) = self {
+            folios.iter().flatten().for_each(|folio| give_back(folio));
         }
     }
 
     /// No migration entry is left.
     #[inline(always)]
     pub(super) fn end(&mut self) {
-        if let Some(folio) = self.0.take() {
-            give_back(&folio);
-            // SAFETY: A live folio, of a zone device of ours or another's; the reference that goes
-            // with the mark is ours.
-            unsafe { bindings::drm_pagemap_helper_folio_end_revival(folio.as_raw()) };
+        if let Self::Folios(folios) = self {
+            for folio in folios.iter_mut().filter_map(Option::take) {
+                give_back(&folio);
+                // SAFETY: A live folio, of a zone device of ours or another's; the reference that goes
+                // with the mark is ours.
+                unsafe { bindings::drm_pagemap_helper_folio_end_revival(folio.as_raw()) };
+            }
         }
     }
 }
