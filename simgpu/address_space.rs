@@ -282,6 +282,11 @@ impl AddressSpace {
         }
 
         let range = self.range(&mm, addr, window)?;
+        if how == Use::Atomic && self.is_in_ram(&mm, addr)? {
+            // No CPU may have it, so the range will be mapped for this page alone.
+            range.populate_exclusive(addr)?;
+            return Ok(self.tables.lock().allows(addr, how));
+        }
         if range.populate(access)? && !stays {
             // What came to RAM to become the process's own can go back.
             return Ok(false);
@@ -290,6 +295,7 @@ impl AddressSpace {
             return Ok(true);
         }
         if how == Use::Atomic && self.tables.lock().allows(addr, Use::Write) {
+            // It has come to RAM just now.
             range.populate_exclusive(addr)?;
             return Ok(self.tables.lock().allows(addr, how));
         }
@@ -308,6 +314,14 @@ impl AddressSpace {
         let is_away = |place| matches!(place, Place::Peer | Place::None);
         let away = part_where(&self.svm.pagemap, mm, addr..addr + PAGE_SIZE, is_away)?;
         Ok(!away.is_empty())
+    }
+
+    /// Whether the page at `addr` is in RAM.
+    fn is_in_ram(&self, mm: &MmWithUser, addr: usize) -> Result<bool> {
+        let page = addr..addr + PAGE_SIZE;
+        let there = part_where(&self.svm.pagemap, mm, page, |place| place == Place::Ram)?;
+
+        Ok(!there.is_empty())
     }
 
     /// Brings `window`, in which `addr` is, to where it is preferred.

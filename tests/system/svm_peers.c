@@ -322,6 +322,31 @@ static void advised(void)
 	verify(words, 6, 2);
 }
 
+/*
+ * Two that use the same memory all the time, one after the other, don't do nothing but move it: one
+ * of them uses it where it is.
+ */
+static void fought_for(void)
+{
+	enum { ROUNDS = 64 };
+	uint64_t *words, borrowed, added = 1;
+	unsigned int rounds = 0;
+
+	gpus_open_all(GPUS);
+	words = words_in_a(map_small, 22);
+	borrowed = gpus_number(A, "pages-borrowed") + gpus_number(B, "pages-borrowed");
+	do {
+		add_on(B, words, 1);
+		add_on(A, words, 1);
+		added += 2;
+		rounds++;
+	} while (gpus_number(A, "pages-borrowed") + gpus_number(B, "pages-borrowed") == borrowed &&
+		 rounds < ROUNDS);
+	check(rounds < ROUNDS, "in %u rounds the memory was always moved", rounds);
+	diag("in round %u it was not moved", rounds);
+	verify(words, 22, added);
+}
+
 /* One after the other, and the CPU. */
 static void in_turn(void)
 {
@@ -689,6 +714,7 @@ static const struct ktap_test tests[] = {
 	{ "requested", requested, 60 },
 	{ "stays", stays, 60 },
 	{ "advised", advised, 60 },
+	{ "fought_for", fought_for, 60 },
 	{ "in_turn", in_turn, 60 },
 	{ "at_once", at_once, 60 },
 	{ "forked", forked, 60 },
