@@ -108,10 +108,7 @@ impl<'a> Arrays<'a> {
 
     /// The same, in room that there is. [`EINVAL`]: it is too small.
     #[inline(always)]
-    pub(crate) fn within<const N: usize>(
-        entries: &'a mut Entries<N>,
-        npages: usize,
-    ) -> Result<Self>
+    pub(crate) fn within<const N: usize>(entries: &'a mut Entries<N>, npages: usize) -> Result<Self>
     where
         Entries<N>: AsRoom,
     {
