@@ -376,6 +376,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The allocation on another device of which all sources are single pages that move.
+    #[inline(always)]
     fn one_source(&self, pages: &Collected<'_>, tally: &Tally) -> Option<ARef<Zdd>> {
         if tally.has_large || tally.migrating < pages.nr_pages() {
             return None;

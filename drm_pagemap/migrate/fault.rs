@@ -215,12 +215,11 @@ fn bring_folio_home(
         }
     };
 
-    let home = match migrate(fault, zdd, owner, how_much, &all) {
-        Err(_) if wanted != all => migrate(fault, zdd, owner, how_much, &wanted)?,
+    let home = match migrate(fault, zdd, owner, how_much, &all, moved) {
+        Err(_) if wanted != all => migrate(fault, zdd, owner, how_much, &wanted, moved)?,
         home => home?,
     };
 
-    *moved += home.moved;
     if home.large.contains(&fault.folio().pfn()) {
         return map_by_pages(fault, zdd, owner, wanted, moved);
     }
@@ -295,7 +294,9 @@ fn migrate(
     owner: PagemapOwner,
     how_much: FaultWindow,
     range: &Range<usize>,
+    moved: &mut usize,
 ) -> Result<Home> {
+    let mut rest = 0;
     let first = pmd_part(range, fault.address());
     let home = if first == *range {
         let area = VmaRange::new(fault.vma(), first)?;
@@ -322,11 +323,16 @@ fn migrate(
             moved: Atomic::new(0),
             failed: Atomic::new(false),
         }
-        .run(fault)
-    }?;
+        .run(fault, &mut rest)
+    };
+
+    *moved += rest;
+    let home = home?;
+
+    *moved += home.moved;
     zdd.policy()
         .counts()
-        .came_home(range.len() >> PAGE_SHIFT, home.moved);
+        .came_home(range.len() >> PAGE_SHIFT, home.moved + rest);
     Ok(home)
 }
 
@@ -377,9 +383,9 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Brings home the first part; then, or at the same time, the rest, unless that fails. Returns
-    /// what came home of both, and what did not of the first part.
-    fn run(&mut self, fault: &Fault<'_>) -> Result<Home> {
+    /// Brings home the first part; then, or at the same time, the rest, unless that fails. `rest`
+    /// becomes the number of pages that came home of that.
+    fn run(&mut self, fault: &Fault<'_>, rest: &mut usize) -> Result<Home> {
         let vma = fault.vma();
         let mut scratch = LargeScratch::new(self.is_large);
         let area =
@@ -398,9 +404,9 @@ impl Job<'_> {
         };
         let nr_pmds = crew::for_ram((this.range.len() >> PAGE_SHIFT) / NR_PMD_PAGES);
 
-        let mut home = if this.is_large {
-            let mut home = Err(EBUSY);
+        let mut home = Err(EBUSY);
 
+        if this.is_large {
             crew::work_by_turns(nr_pmds, &help, |busy| {
                 home = this.part(Some(fault), &area, &mut scratch, busy);
                 if home.is_err() {
@@ -408,19 +414,18 @@ impl Job<'_> {
                 }
                 this.work(vma, &mut scratch, busy);
             });
-            home?
         } else {
-            let home = this.part(Some(fault), &area, &mut scratch, &|| ())?;
-            let progress = || this.next.load(Relaxed);
+            home = this.part(Some(fault), &area, &mut scratch, &|| ());
+            if home.is_ok() {
+                let progress = || this.next.load(Relaxed);
 
-            crew::work_together(nr_pmds, &help, progress, || {
-                this.work(vma, &mut scratch, &|| ())
-            });
-            home
-        };
-
-        home.moved += this.moved.load(Relaxed);
-        Ok(home)
+                crew::work_together(nr_pmds, &help, progress, || {
+                    this.work(vma, &mut scratch, &|| ())
+                });
+            }
+        }
+        *rest = this.moved.load(Relaxed);
+        home
     }
 
     /// Brings home chunks of the rest until there are no more, or one has failed. Calls `busy` before
