@@ -47,17 +47,18 @@ impl ZapGuard {
     /// Entries that name pages must hold references.
     #[inline(always)]
     pub(super) unsafe fn new(src: &[MigratePfn]) -> Self {
+        let is_of_device = |entry: &MigratePfn| {
+            let page = entry.page();
+
+            // SAFETY: Promised by the caller.
+            !page.is_null() && unsafe { Folio::is_page_of_zone_device(page) }
+        };
         // What a PMD maps is all that is collected at once, or there are several of that.
         let may_be = src.len() > NR_PMD_PAGES
             || src.len() == NR_PMD_PAGES
-                && src.first().is_some_and(|entry| {
-                    let page = entry.page();
-
-                    // SAFETY: Promised by the caller.
-                    entry.is_compound()
-                        && !page.is_null()
-                        && unsafe { Folio::is_page_of_zone_device(page) }
-                });
+                && src
+                    .first()
+                    .is_some_and(|entry| entry.is_compound() && is_of_device(entry));
 
         // SAFETY: Promised by the caller.
         Self(may_be && unsafe { hold(src) })
