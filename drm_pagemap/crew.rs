@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Several processors at one migration.
+//! Several tasks at one migration, on several processors or on one.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -14,6 +14,7 @@ use crate::{
     },
 };
 use core::{
+    cell::OnceCell,
     pin::Pin,
     ptr, //
 };
@@ -32,6 +33,9 @@ use kernel::{
 
 /// For how long nothing need be done until whoever waits does it, in milliseconds.
 const PATIENCE_MS: u32 = 50;
+
+/// How many PMDs a range must have to be worth sharing.
+const WORTH_IT: usize = 4;
 
 /// Who works, and whether all of them are done.
 #[pin_data]
@@ -121,8 +125,10 @@ unsafe extern "C" fn run(work: *mut bindings::work_struct) {
 }
 
 /// Has `help` called in other tasks at the same time, on each processor that this one may use, `most`
-/// of them, and waits for them for as long as `progress` says another number from time to time; then
-/// calls `own`, here. Returns when all have returned.
+/// of them, one for each PMD of a range, and waits for them for as long as `progress` says another
+/// number from time to time; then calls `own`, here. Returns when all have returned.
+///
+/// Where there is little to do, or in memory reclaim, `own` does all of it.
 ///
 /// Best effort: tasks for which there is no memory, or that have not begun when `own` returns, are
 /// not called. So `own` must do whatever is left to do, and nothing of it may wait for `help` to
@@ -137,6 +143,9 @@ pub(crate) fn work_together(
     progress: impl Fn() -> usize,
     own: impl FnOnce(),
 ) {
+    if !may_share(most) {
+        return own();
+    }
     let hands = processors().take(most).count();
 
     if let Ok(crew) = Crew::new(hands, help) {
@@ -158,6 +167,49 @@ pub(crate) fn work_together(
         drop(all);
     } else {
         own();
+    }
+}
+
+/// Calls `own`, here, and has `help` called in another task, by turns on the same processor: while the
+/// device copies for one of them, the other one has the processor. So a copy is in flight all the
+/// time, although drivers' operations return only when it is done. `own` calls what it is given when
+/// its first copy is about to begin; before that, `help` would only hold it up.
+///
+/// For what takes the device longer than the processor: more of them would be in the way of others.
+/// For the rest as [`work_together`].
+pub(crate) fn work_by_turns(most: usize, help: &(dyn Fn() + Sync), own: impl FnOnce(&dyn Fn())) {
+    if !may_share(most) {
+        return own(&|| ());
+    }
+    let Ok(crew) = Crew::new(1, help) else {
+        return own(&|| ());
+    };
+    let hand = OnceCell::new();
+
+    own(&|| {
+        hand.get_or_init(|| {
+            // SAFETY: No requirements. Any processor will do.
+            Hand::new(&crew, unsafe { bindings::drm_pagemap_helper_this_cpu() })
+        });
+    });
+    // Before `crew`.
+    drop(hand);
+}
+
+/// Whether `most` PMDs are worth it, and others may be waited for.
+fn may_share(most: usize) -> bool {
+    // SAFETY: No requirements.
+    most >= WORTH_IT && !unsafe { bindings::drm_pagemap_helper_is_in_reclaim() }
+}
+
+/// `most`, or 0 where hands must not take RAM in this task's stead, as it has a memory policy, or a
+/// cpuset, which says of which nodes that is to be.
+pub(crate) fn for_ram(most: usize) -> usize {
+    // SAFETY: No requirements.
+    if most < WORTH_IT || unsafe { bindings::drm_pagemap_helper_has_mempolicy() } {
+        0
+    } else {
+        most
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include <linux/completion.h>
 #include <linux/cpumask.h>
+#include <linux/cpuset.h>
 #include <linux/dma-fence.h>
 #include <linux/dma-mapping.h>
 #include <linux/gfp.h>
@@ -56,6 +57,28 @@ int drm_pagemap_helper_next_cpu(int cpu)
 struct workqueue_struct *drm_pagemap_helper_alloc_crew_queue(const char *name)
 {
 	return alloc_workqueue("%s", WQ_PERCPU | WQ_CPU_INTENSIVE, 0, name);
+}
+
+/* That at hand, or it was a moment ago. */
+int drm_pagemap_helper_this_cpu(void)
+{
+	return raw_smp_processor_id();
+}
+
+/* Whether this task must take care not to wait for what memory reclaim may wait for. */
+bool drm_pagemap_helper_is_in_reclaim(void)
+{
+	return current->flags & (PF_MEMALLOC | PF_MEMALLOC_NOFS | PF_MEMALLOC_NOIO | PF_KSWAPD);
+}
+
+/* Whether it matters which task takes RAM: this one, or one of the kernel's own. */
+bool drm_pagemap_helper_has_mempolicy(void)
+{
+#ifdef CONFIG_NUMA
+	if (current->mempolicy)
+		return true;
+#endif
+	return !nodes_subset(node_states[N_MEMORY], cpuset_current_mems_allowed);
 }
 
 bool drm_pagemap_helper_fatal_signal_pending(void)

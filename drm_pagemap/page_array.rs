@@ -7,26 +7,25 @@ use crate::{
     device_addr::DeviceAddr,
     mm::{
         Folio,
-        Pfn,
-        NR_PMD_PAGES, //
+        Pfn, //
     },
 };
 use core::ops::Range;
 use kernel::prelude::*;
 
-/// Room for the arrays of a copy operation: device pages, and an address for each.
+/// Room for the arrays of a copy operation of `N` pages: device pages, and an address for each.
 ///
 /// All entries are empty between two uses.
 #[derive(Zeroable)]
-pub(crate) struct CopyEntries {
-    pages: [*mut bindings::page; NR_PMD_PAGES],
-    addrs: [DeviceAddr; NR_PMD_PAGES],
+pub(crate) struct CopyEntries<const N: usize> {
+    pages: [*mut bindings::page; N],
+    addrs: [DeviceAddr; N],
 }
 
 // SAFETY: The pointers are null between two uses; in use, the buffer is not sent.
-unsafe impl Send for CopyEntries {}
+unsafe impl<const N: usize> Send for CopyEntries<N> {}
 
-impl CopyEntries {
+impl<const N: usize> CopyEntries<N> {
     /// The entries of a part of a range, pages and addresses. [`EINVAL`]: there are not as many.
     #[inline(always)]
     pub(crate) fn part(&mut self, part: Range<usize>) -> Result<(Pages<'_>, &mut [DeviceAddr])> {

@@ -152,3 +152,27 @@ bool drm_pagemap_is_resident(struct mm_struct *mm, unsigned long start, unsigned
 	}
 	return resident;
 }
+
+/*
+ * How far, from @start to @end, both of which begin a PMD, no table of PTEs maps the
+ * pages, but large folios, or nothing; of that, there is a table of PMDs, which stays
+ * while the mmap lock is held.
+ */
+unsigned long drm_pagemap_peek_whole(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	pmd_t *pmdp = NULL;
+
+	mmap_assert_locked(mm);
+	for (unsigned long addr = start; addr < end; addr += PMD_SIZE, pmdp++) {
+		pmd_t pmd;
+
+		if (!pmdp || !(addr & ~PUD_MASK))
+			pmdp = pmd_of(mm, addr);
+		if (!pmdp)
+			return addr;
+		pmd = pmdp_get_lockless(pmdp);
+		if (!pmd_none(pmd) && pmd_present(pmd) && !pmd_leaf(pmd))
+			return addr;
+	}
+	return end;
+}

@@ -18,4 +18,6 @@ struct drm_pagemap_peek drm_pagemap_peek(struct mm_struct *mm, unsigned long sta
 bool drm_pagemap_is_resident(struct mm_struct *mm, unsigned long start, unsigned long end,
 			     const struct dev_pagemap *pgmap);
 
+unsigned long drm_pagemap_peek_whole(struct mm_struct *mm, unsigned long start, unsigned long end);
+
 #endif

@@ -7,7 +7,8 @@ use crate::{
     mm::{
         Frames,
         Pfn,
-        ZoneDevice, //
+        ZoneDevice,
+        NR_PMD_PAGES, //
     },
 };
 use core::ops::Range;
@@ -55,6 +56,46 @@ impl<'a> Places<'a> {
         match ask {
             Some(ask) => Self::Asked(ask),
             None => Self::Untold(devmem),
+        }
+    }
+
+    /// How many of `pages` can be, from the first one on, in folios that a PMD maps whole, and whose
+    /// first frames are `wanted`: a multiple of what those have. A quick look at the frames. May call
+    /// the driver, and sleep.
+    pub(crate) fn nr_in_large(
+        &self,
+        mut pages: Range<usize>,
+        wanted: impl Fn(Pfn) -> bool,
+    ) -> usize {
+        let start = pages.start;
+
+        while pages.len() >= NR_PMD_PAGES {
+            let Some(first) = self.frame(pages.start) else {
+                break;
+            };
+            let last = Pfn::new(first.as_usize() + NR_PMD_PAGES - 1);
+
+            if first.as_usize() % NR_PMD_PAGES != 0
+                || !wanted(first)
+                || self.frame(pages.start + NR_PMD_PAGES - 1) != Some(last)
+            {
+                break;
+            }
+            pages.start += NR_PMD_PAGES;
+        }
+        pages.start - start
+    }
+
+    /// The frame of one page.
+    fn frame(&self, page: usize) -> Option<Pfn> {
+        match self {
+            Self::Told(pfns) => pfns.get(page).copied(),
+            Self::Untold(_) => None,
+            Self::Asked(ask) => {
+                let mut pfn = [Pfn::default()];
+
+                ask(page, &mut pfn).ok().map(|()| pfn[0])
+            }
         }
     }
 

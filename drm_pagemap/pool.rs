@@ -5,7 +5,7 @@
 //! A large range is migrated in pieces of what a PMD maps, so that the memory that this takes does
 //! not grow with the range. A migration of a single page takes the same buffers: cheaper than to
 //! allocate and clear them. There is a buffer of each kind for each processor, or fewer if fewer
-//! were ever in use.
+//! were ever in use; and, for pieces of several large folios, two for all processors.
 
 use core::{
     marker::PhantomData,
@@ -41,16 +41,16 @@ pub(crate) trait Buffer: Send + Sized + Zeroable + 'static {
 /// # Invariants
 ///
 /// A slot is 0, or the address of a `KVBox<T>` that belongs to it.
-pub(crate) struct Pool<T> {
-    slots: [Atomic<usize>; SLOTS],
+pub(crate) struct Pool<T, const N: usize = SLOTS> {
+    slots: [Atomic<usize>; N],
     _p: PhantomData<fn() -> T>,
 }
 
-impl<T: Buffer> Pool<T> {
+impl<T: Send, const N: usize> Pool<T, N> {
     pub(crate) const fn new() -> Self {
         // INVARIANT: All are empty.
         Self {
-            slots: [const { Atomic::new(0) }; SLOTS],
+            slots: [const { Atomic::new(0) }; N],
             _p: PhantomData,
         }
     }
@@ -58,7 +58,7 @@ impl<T: Buffer> Pool<T> {
     /// That of the processor which this runs on, or ran on a moment ago.
     #[inline(always)]
     fn slot(&self) -> &Atomic<usize> {
-        &self.slots[CpuId::current().as_u32() as usize % SLOTS]
+        &self.slots[CpuId::current().as_u32() as usize % N]
     }
 
     /// Puts a buffer into `slot`, or nothing; returns what was there.
@@ -75,6 +75,21 @@ impl<T: Buffer> Pool<T> {
             // SAFETY: By the type invariant, a box that belonged to the slot until just now.
             Some(unsafe { KVBox::from_raw(raw) })
         }
+    }
+
+    /// Takes one, whatever the processor, if there is any.
+    pub(crate) fn take(&self) -> Option<KVBox<T>> {
+        self.slots
+            .iter()
+            .find_map(|slot| Self::exchange(slot, None))
+    }
+
+    /// Puts one back that was [taken](Self::take), if there is room.
+    pub(crate) fn put(&self, buffer: KVBox<T>) {
+        // What is in the way goes on to the next slot.
+        self.slots
+            .iter()
+            .try_fold(buffer, |buffer, slot| Self::exchange(slot, Some(buffer)));
     }
 
     /// Frees those that are kept.
@@ -98,7 +113,7 @@ impl<T: Buffer> Lent<T> {
     #[inline(always)]
     pub(crate) fn new() -> Result<Self> {
         let slot = T::pool().slot();
-        let buffer = match Pool::exchange(slot, None) {
+        let buffer = match Pool::<T>::exchange(slot, None) {
             Some(buffer) => buffer,
             None => Self::make()?,
         };
@@ -139,7 +154,7 @@ impl<T: Buffer> Drop for Lent<T> {
         let buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
 
         // That of whoever was faster is one too many.
-        if let Some(other) = Pool::exchange(self.slot, Some(buffer)) {
+        if let Some(other) = Pool::<T>::exchange(self.slot, Some(buffer)) {
             free(other);
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What a PMD maps goes to device memory: from RAM, from nowhere, or from another device.
+//! What a PMD maps, or several, goes to device memory: from RAM, from nowhere, or from another
+//! device.
 
 use crate::{
     migrate::{
@@ -14,8 +15,10 @@ use crate::{
     },
     mm::{
         Arrays,
+        AsRoom,
         Collected,
         DmaDirection,
+        Entries,
         Folio,
         Frames,
         Select,
@@ -35,29 +38,51 @@ use crate::{
         Zdd, //
     },
 };
-use core::ops::Range;
+use core::ops::{
+    DerefMut,
+    Range, //
+};
 use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
 
 /// How to migrate a chunk of a range to an allocation.
-pub(super) struct Chunk<'a> {
+pub(super) struct Chunk<'a, B> {
     pub(super) zdd: &'a ARef<Zdd>,
     pub(super) details: &'a Details,
     pub(super) want: Want,
+    /// Called before each copy.
+    pub(super) busy: B,
 }
 
-impl Chunk<'_> {
-    /// Migrates `range`, which one PMD maps, to the frames that the allocation has in `places` from
-    /// page `index` on. Errors as those of [`to_devmem`](super::to_devmem::to_devmem); then nothing
-    /// of it has moved, but for what went before a race was lost.
+impl<B: Fn()> Chunk<'_, B> {
+    /// Migrates `range`, a [part](VmaRange::first_part) that one PMD maps, to the frames that the
+    /// allocation has in `places` from page `index` on. Errors as those of
+    /// [`to_devmem`](super::to_devmem::to_devmem); then nothing of it has moved, but for what went
+    /// before a race was lost.
+    #[inline(always)]
     pub(super) fn migrate(
         &self,
         range: &VmaRange<'_>,
         index: usize,
         places: &Places<'_>,
     ) -> Result<Outcome> {
+        self.migrate_with(range, index, places, Lent::<Scratch>::new)
+    }
+
+    /// As [`migrate`](Self::migrate), also of a part that several PMDs map, in the room that `scratch`
+    /// gives, if it is needed.
+    pub(super) fn migrate_with<const N: usize, S: DerefMut<Target = Scratch<N>>>(
+        &self,
+        range: &VmaRange<'_>,
+        index: usize,
+        places: &Places<'_>,
+        scratch: impl FnOnce() -> Result<S>,
+    ) -> Result<Outcome>
+    where
+        Entries<N>: AsRoom,
+    {
         let nr_pages = range.nr_pages();
         let mut select = Select::SYSTEM
             .and(Select::DEVICE_PRIVATE)
@@ -91,7 +116,7 @@ impl Chunk<'_> {
             }
         }
 
-        let mut scratch = Lent::<Scratch>::new()?;
+        let mut scratch = scratch()?;
         let Scratch {
             entries,
             copies,
@@ -123,12 +148,12 @@ impl Chunk<'_> {
 
     /// Returns the number of pages that were migrated.
     #[inline(always)]
-    fn move_by(
+    fn move_by<const N: usize>(
         &self,
         mut pages: Collected<'_>,
         plan: &Plan<'_>,
         frames: Frames<'_>,
-        copies: &mut CopyEntries,
+        copies: &mut CopyEntries<N>,
     ) -> Result<usize> {
         if plan.moving == 0 {
             // Dropping the pages puts them back.
@@ -167,12 +192,12 @@ impl Chunk<'_> {
 
     /// From more than one place, or in folios of more than one page from a device.
     #[inline(never)]
-    fn copy_runs(
+    fn copy_runs<const N: usize>(
         &self,
         pages: &mut Collected<'_>,
         plan: &Plan<'_>,
         attach: &mut Attach<'_>,
-        copies: &mut CopyEntries,
+        copies: &mut CopyEntries<N>,
     ) -> Result {
         let mut start = 0;
 
@@ -191,13 +216,13 @@ impl Chunk<'_> {
     /// From RAM, or from nowhere.
     // By itself: the loop needs all registers.
     #[inline(never)]
-    fn copy_ram(
+    fn copy_ram<const N: usize>(
         &self,
         pages: &mut Collected<'_>,
         plan: &Plan<'_>,
         run: Range<usize>,
         attach: &mut Attach<'_>,
-        copies: &mut CopyEntries,
+        copies: &mut CopyEntries<N>,
     ) -> Result {
         let devmem = self.zdd.devmem();
         let start = run.start;
@@ -229,19 +254,20 @@ impl Chunk<'_> {
             })?;
         }
         dma.sync()?;
+        (self.busy)();
         devmem.copy_to_devmem(&mut device_pages, dma.addrs())
     }
 
     /// From the memory of another device, or another place of this one's.
     #[inline(never)]
-    fn copy_peer(
+    fn copy_peer<const N: usize>(
         &self,
         pages: &mut Collected<'_>,
         plan: &Plan<'_>,
         run: Range<usize>,
         from: &Zdd,
         attach: &mut Attach<'_>,
-        copies: &mut CopyEntries,
+        copies: &mut CopyEntries<N>,
     ) -> Result {
         let start = run.start;
         let (mut device_pages, addrs) = copies.part(run.clone())?;
@@ -259,6 +285,7 @@ impl Chunk<'_> {
                     .map(index, folio, DmaDirection::FromDevice)
                     .map(|_| ())
             })?;
+            (self.busy)();
             return from.devmem().copy_to_ram(
                 &mut device_pages,
                 mapping.addrs(),
@@ -277,6 +304,7 @@ impl Chunk<'_> {
             }
             Ok(Some(folio))
         })?;
+        (self.busy)();
         from.devmem()
             .copy_to_ram(&mut device_pages, mapping.addrs(), Some(self.zdd.devmem()))
     }
@@ -315,7 +343,7 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     #[inline(always)]
-    fn new(pages: &Collected<'_>, chunk: &Chunk<'a>) -> Self {
+    fn new<B>(pages: &Collected<'_>, chunk: &Chunk<'a, B>) -> Self {
         let mut this = Self {
             zdd: chunk.zdd,
             resident: 0,
@@ -348,6 +376,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The allocation on another device of which all sources are single pages that move.
+    #[inline(always)]
     fn one_source(&self, pages: &Collected<'_>, tally: &Tally) -> Option<ARef<Zdd>> {
         if tally.has_large || tally.migrating < pages.nr_pages() {
             return None;

@@ -3,6 +3,7 @@
 //! A driver wants its device memory back.
 
 use crate::{
+    crew,
     dpagemap::DrmPagemap,
     dpagemap_devmem::DrmPagemapDevmem,
     migrate::home::{
@@ -12,9 +13,12 @@ use crate::{
     mm::{
         self,
         Arrays,
+        AsRoom,
         Collected,
+        Entries,
         Pfn,
         RamPolicy,
+        LARGE_PAGES,
         NR_PMD_PAGES, //
     },
     page_array::CopyEntries,
@@ -23,13 +27,22 @@ use crate::{
         Places, //
     },
     pool::Lent,
-    scratch::Scratch,
+    scratch::{
+        LargeScratch,
+        Scratch, //
+    },
     trace::Span,
     zdd::Zdd,
 };
 use kernel::{
     prelude::*,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        }, //
+    },
     time::msecs_to_jiffies, //
 };
 
@@ -119,31 +132,143 @@ fn once(
     nr_pages: usize,
     moved: &mut usize,
 ) -> Result<bool> {
+    if nr_pages > NR_PMD_PAGES {
+        return Job::new(devmem, places, nr_pages).run(moved);
+    }
+
     let mut scratch = Lent::<Scratch>::new()?;
     let Scratch {
         entries,
         copies,
         pfns,
     } = &mut *scratch;
-    let zone = devmem.dpagemap().zone_device();
-    let mut again = false;
-    let mut start = 0;
+    let frames = places.frames(0..nr_pages, devmem.dpagemap().zone_device(), pfns)?;
+    let pages = devmem.collect(&frames, Arrays::within(entries, nr_pages)?)?;
 
-    while start < nr_pages {
-        let end = nr_pages.min(start + NR_PMD_PAGES);
+    chunk(devmem, pages, copies, moved, &|| ())
+}
 
-        let mut frames = places.frames(start..end, zone, pfns)?;
-        if end < nr_pages {
-            frames = frames.first(whole_folios(frames.pfns()));
-        }
+/// One try, on which several tasks may work.
+struct Job<'a> {
+    devmem: &'a DrmPagemapDevmem,
+    places: &'a Places<'a>,
+    nr_pages: usize,
+    /// Whether there are large folios, but for the end.
+    is_large: bool,
+    /// The first page that nobody has begun with yet.
+    next: Atomic<usize>,
+    /// Pages so far.
+    moved: Atomic<usize>,
+    /// Whether folios were split.
+    again: Atomic<bool>,
+    /// The first error, an errno, or 0.
+    error: Atomic<i32>,
+}
 
-        let nr = frames.pfns().len();
-        let pages = devmem.collect(&frames, Arrays::within(entries, nr)?)?;
+impl<'a> Job<'a> {
+    fn new(devmem: &'a DrmPagemapDevmem, places: &'a Places<'a>, nr_pages: usize) -> Self {
+        let mut this = Self {
+            devmem,
+            places,
+            nr_pages,
+            is_large: false,
+            next: Atomic::new(0),
+            moved: Atomic::new(0),
+            again: Atomic::new(false),
+            error: Atomic::new(0),
+        };
 
-        again |= chunk(devmem, pages, copies, moved)?;
-        start += nr;
+        this.is_large = nr_pages - this.nr_in_large(0, nr_pages) < NR_PMD_PAGES;
+        this
     }
-    Ok(again)
+
+    /// Returns as [`once`] does.
+    fn run(&self, moved: &mut usize) -> Result<bool> {
+        let nr_pmds = crew::for_ram(self.nr_pages / NR_PMD_PAGES);
+        let work = || self.work(&|| ());
+
+        if self.is_large {
+            crew::work_by_turns(nr_pmds, &work, |busy| self.work(busy));
+        } else {
+            crew::work_together(nr_pmds, &work, || self.next.load(Relaxed), work);
+        }
+        *moved += self.moved.load(Relaxed);
+        match self.error.load(Relaxed) {
+            0 => Ok(self.again.load(Relaxed)),
+            errno => Err(Error::from_errno(errno)),
+        }
+    }
+
+    /// Moves chunks until there are no more, or one has failed. Calls `busy` before each copy.
+    fn work(&self, busy: &dyn Fn()) {
+        let mut large = LargeScratch::new(self.is_large);
+        let result = match large.room(LARGE_PAGES) {
+            Some(room) => self.chunks(room, busy),
+            None => Lent::<Scratch>::new().and_then(|mut room| self.chunks(&mut room, busy)),
+        };
+
+        if let Err(err) = result {
+            let _ = self.error.cmpxchg(0, err.to_errno(), Relaxed);
+        }
+    }
+
+    /// The same, in the room that is given.
+    fn chunks<const N: usize>(&self, scratch: &mut Scratch<N>, busy: &dyn Fn()) -> Result
+    where
+        Entries<N>: AsRoom,
+    {
+        let zone = self.devmem.dpagemap().zone_device();
+        let Scratch {
+            entries,
+            copies,
+            pfns,
+        } = scratch;
+        let mut start = self.next.load(Relaxed);
+
+        while start < self.nr_pages && self.error.load(Relaxed) == 0 {
+            let end = self.end(start, N);
+            let mut frames = self.places.frames(start..end, zone, pfns)?;
+            if end < self.nr_pages {
+                frames = frames.first(whole_folios(frames.pfns()));
+            }
+            let nr = frames.pfns().len();
+
+            if let Err(now) = self.next.cmpxchg(start, start + nr, Relaxed) {
+                start = now;
+                continue;
+            }
+            let mut moved = 0;
+            let pages = self.devmem.collect(&frames, Arrays::within(entries, nr)?)?;
+            let again = chunk(self.devmem, pages, copies, &mut moved, &busy)?;
+
+            self.moved.add(moved, Relaxed);
+            if again {
+                self.again.store(true, Relaxed);
+            }
+            start = self.next.load(Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Where the chunk ends that starts with page `start`: what a PMD maps; or, as far as folios are
+    /// as large as that, `most` pages.
+    fn end(&self, start: usize, most: usize) -> usize {
+        let most = self.nr_pages.min(start + most);
+        let nr = match most - start {
+            ..=NR_PMD_PAGES => NR_PMD_PAGES,
+            _ => self.nr_in_large(start, most).max(NR_PMD_PAGES),
+        };
+
+        most.min(start + nr)
+    }
+
+    /// How many pages, from `start` to `end`, are in folios that a PMD maps.
+    fn nr_in_large(&self, start: usize, end: usize) -> usize {
+        let zone = self.devmem.dpagemap().zone_device();
+
+        self.places
+            .nr_in_large(start..end, |first| zone.has_large_at(first))
+    }
 }
 
 /// How many of `pfns` there are before the last one with which a folio may begin that goes on behind
@@ -159,11 +284,12 @@ fn whole_folios(pfns: &[Pfn]) -> usize {
 
 /// Moves to RAM what is in use of the allocation, of these pages. Returns as [`once`] does.
 #[inline(always)]
-fn chunk(
+fn chunk<const N: usize>(
     devmem: &DrmPagemapDevmem,
     pages: Collected<'_>,
-    copies: &mut CopyEntries,
+    copies: &mut CopyEntries<N>,
     moved: &mut usize,
+    busy: &impl Fn(),
 ) -> Result<bool> {
     // Pages of another allocation may be there only if the driver has reused its memory already.
     let Some(zdd) = zdd_of(&pages, |zdd| {
@@ -171,7 +297,7 @@ fn chunk(
     }) else {
         return Ok(false);
     };
-    let home = bring_home(pages, &zdd, copies, |_| RamPolicy::Any)?;
+    let home = bring_home(pages, &zdd, copies, |_| RamPolicy::Any, busy)?;
 
     *moved += home.moved;
     Ok(split_large(&zdd, &home))
@@ -238,7 +364,7 @@ fn all_frames_to_ram(
             };
 
             zdd.devmem().end_timeslice();
-            let home = bring_home(pages, &zdd, &mut scratch.copies, |_| RamPolicy::Any)?;
+            let home = bring_home(pages, &zdd, &mut scratch.copies, |_| RamPolicy::Any, &|| ())?;
 
             *moved += home.moved;
             if home.moved == 0 && !split_large(&zdd, &home) {

@@ -3,7 +3,7 @@
 //! A CPU touched a page in device memory.
 
 use crate::{
-    jiffies,
+    crew, jiffies,
     migrate::home::{
         bring_home,
         copy,
@@ -13,21 +13,28 @@ use crate::{
     mm::{
         pmd_part,
         Arrays,
+        AsRoom,
         Collected,
+        Entries,
         Fault,
         LockedFolio,
+        LockedMm,
         PagemapOwner,
         RamPolicy,
         Select,
         VmaRange,
-        Waited, //
+        Waited,
+        NR_PMD_PAGES, //
     },
     policy::{
         FaultWindow,
         SliceWait, //
     },
     pool::Lent,
-    scratch::Scratch,
+    scratch::{
+        LargeScratch,
+        Scratch, //
+    },
     trace::{
         self,
         Span, //
@@ -36,9 +43,16 @@ use crate::{
 };
 use core::{
     iter,
-    ops::Range, //
+    ops::{
+        DerefMut,
+        Range, //
+    }, //
 };
 use kernel::{
+    mm::{
+        virt::VmaRef,
+        MmWithUser, //
+    },
     page::{
         PAGE_MASK,
         PAGE_SHIFT,
@@ -201,12 +215,11 @@ fn bring_folio_home(
         }
     };
 
-    let home = match migrate(fault, zdd, owner, how_much, &all) {
-        Err(_) if wanted != all => migrate(fault, zdd, owner, how_much, &wanted)?,
+    let home = match migrate(fault, zdd, owner, how_much, &all, moved) {
+        Err(_) if wanted != all => migrate(fault, zdd, owner, how_much, &wanted, moved)?,
         home => home?,
     };
 
-    *moved += home.moved;
     if home.large.contains(&fault.folio().pfn()) {
         return map_by_pages(fault, zdd, owner, wanted, moved);
     }
@@ -250,12 +263,11 @@ fn within_area(fault: &Fault<'_>, range: Range<usize>) -> Range<usize> {
     range.start.max(fault.vma().start())..range.end.min(fault.vma().end())
 }
 
-/// Collects the device pages in `range`, large folios whole. With `wanted` the page that is wanted may
-/// be among them.
+/// Collects the device pages in `range`, large folios whole. The page that `wanted` is about may be
+/// among them.
 #[inline(always)]
 fn collect<'a>(
-    fault: &'a Fault<'_>,
-    wanted: bool,
+    wanted: Option<&'a Fault<'_>>,
     owner: PagemapOwner,
     range: &VmaRange<'a>,
     arrays: Arrays<'a>,
@@ -266,13 +278,13 @@ fn collect<'a>(
         Select::DEVICE_PRIVATE
             .and(Select::DEVICE_COHERENT)
             .and(Select::COMPOUND),
-        wanted.then_some(fault),
+        wanted,
         arrays,
     )
 }
 
-/// Brings home what belongs to `zdd` in `range`: what a PMD maps at a time, first where the page is
-/// that is wanted. From there on it is best effort.
+/// Brings home what belongs to `zdd` in `range`: first what a PMD maps where the page is that is
+/// wanted. From there on it is best effort.
 ///
 /// If nothing could be collected, somebody else is at the page: the CPU faults again if it must.
 #[inline(always)]
@@ -282,55 +294,198 @@ fn migrate(
     owner: PagemapOwner,
     how_much: FaultWindow,
     range: &Range<usize>,
+    moved: &mut usize,
 ) -> Result<Home> {
+    let mut rest = 0;
     let first = pmd_part(range, fault.address());
-    let mut home = migrate_chunk(fault, true, zdd, owner, how_much, &first)?;
+    let home = if first == *range {
+        let area = VmaRange::new(fault.vma(), first)?;
 
-    if first != *range {
-        let mut at = range.start;
-
-        while at < range.end {
-            let part = pmd_part(range, at);
-
-            at = part.end;
-            if part != first {
-                match migrate_chunk(fault, false, zdd, owner, how_much, &part) {
-                    Ok(more) => home.moved += more.moved,
-                    Err(_) => break,
-                }
-            }
+        migrate_chunk(
+            Some(fault),
+            zdd,
+            owner,
+            how_much,
+            &area,
+            Lent::<Scratch>::new,
+            &|| (),
+        )
+    } else {
+        Job {
+            zdd,
+            owner,
+            how_much,
+            mm: fault.vma().mm(),
+            is_large: VmaRange::new(fault.vma(), range.clone())?.is_large(),
+            next: Atomic::new(range.start),
+            range: range.clone(),
+            first,
+            moved: Atomic::new(0),
+            failed: Atomic::new(false),
         }
-    }
+        .run(fault, &mut rest)
+    };
+
+    *moved += rest;
+    let home = home?;
+
+    *moved += home.moved;
     zdd.policy()
         .counts()
-        .came_home(range.len() >> PAGE_SHIFT, home.moved);
+        .came_home(range.len() >> PAGE_SHIFT, home.moved + rest);
     Ok(home)
 }
 
-fn migrate_chunk(
-    fault: &Fault<'_>,
-    wanted: bool,
+fn migrate_chunk<const N: usize, S: DerefMut<Target = Scratch<N>>>(
+    wanted: Option<&Fault<'_>>,
     zdd: &Zdd,
     owner: PagemapOwner,
     how_much: FaultWindow,
-    part: &Range<usize>,
-) -> Result<Home> {
-    let area = VmaRange::new(fault.vma(), part.clone())?;
-    let mut scratch = Lent::<Scratch>::new()?;
+    part: &VmaRange<'_>,
+    scratch: impl FnOnce() -> Result<S>,
+    busy: &impl Fn(),
+) -> Result<Home>
+where
+    Entries<N>: AsRoom,
+{
+    let mut scratch = scratch()?;
     let Scratch {
         entries, copies, ..
     } = &mut *scratch;
-    let arrays = Arrays::within(entries, area.nr_pages())?;
-    let pages = collect(fault, wanted, owner, &area, arrays)?;
+    let arrays = Arrays::within(entries, part.nr_pages())?;
+    let pages = collect(wanted, owner, part, arrays)?;
 
-    let home = bring_home(pages, zdd, copies, |index| {
-        RamPolicy::Vma(area.vma(), area.start() + index * PAGE_SIZE)
-    })?;
+    let policy = |index| RamPolicy::Vma(part.vma(), part.start() + index * PAGE_SIZE);
+    let home = bring_home(pages, zdd, copies, policy, busy)?;
 
     if how_much == FaultWindow::Adaptive {
-        zdd.touches().came_home(part);
+        zdd.touches().came_home(&part.addresses());
     }
     Ok(home)
+}
+
+/// What a fault brings home where more than one PMD maps it. Several tasks may work on it.
+struct Job<'a> {
+    zdd: &'a Zdd,
+    owner: PagemapOwner,
+    how_much: FaultWindow,
+    mm: &'a MmWithUser,
+    range: Range<usize>,
+    /// The part with the page that is wanted, which comes first.
+    first: Range<usize>,
+    /// Whether there are large folios, but for the ends.
+    is_large: bool,
+    /// The first address that nobody has begun with yet, of the rest.
+    next: Atomic<usize>,
+    /// Pages so far, of the rest.
+    moved: Atomic<usize>,
+    failed: Atomic<bool>,
+}
+
+impl Job<'_> {
+    /// Brings home the first part; then, or at the same time, the rest, unless that fails. `rest`
+    /// becomes the number of pages that came home of that.
+    fn run(&mut self, fault: &Fault<'_>, rest: &mut usize) -> Result<Home> {
+        let vma = fault.vma();
+        let mut scratch = LargeScratch::new(self.is_large);
+        let area =
+            VmaRange::new(vma, self.first.start..self.range.end)?.first_part(scratch.most_pages());
+
+        self.first = area.addresses();
+
+        let this = &*self;
+        let help = || {
+            let mm = LockedMm::try_read(this.mm);
+
+            // The core holds the lock for the fault, so the area is what it was.
+            if let Some(vma) = mm.as_ref().and_then(|mm| mm.vma_lookup(this.range.start)) {
+                this.work(vma, &mut LargeScratch::new(this.is_large), &|| ());
+            }
+        };
+        let nr_pmds = crew::for_ram((this.range.len() >> PAGE_SHIFT) / NR_PMD_PAGES);
+
+        let mut home = Err(EBUSY);
+
+        if this.is_large {
+            crew::work_by_turns(nr_pmds, &help, |busy| {
+                home = this.part(Some(fault), &area, &mut scratch, busy);
+                if home.is_err() {
+                    this.failed.store(true, Relaxed);
+                }
+                this.work(vma, &mut scratch, busy);
+            });
+        } else {
+            home = this.part(Some(fault), &area, &mut scratch, &|| ());
+            if home.is_ok() {
+                let progress = || this.next.load(Relaxed);
+
+                crew::work_together(nr_pmds, &help, progress, || {
+                    this.work(vma, &mut scratch, &|| ())
+                });
+            }
+        }
+        *rest = this.moved.load(Relaxed);
+        home
+    }
+
+    /// Brings home chunks of the rest until there are no more, or one has failed. Calls `busy` before
+    /// each copy.
+    fn work(&self, vma: &VmaRef, scratch: &mut LargeScratch, busy: &dyn Fn()) {
+        while !self.failed.load(Relaxed) {
+            let Some(part) = self.next_part(vma, scratch.most_pages()) else {
+                break;
+            };
+
+            match self.part(None, &part, scratch, busy) {
+                Ok(home) => self.moved.add(home.moved, Relaxed),
+                Err(_) => self.failed.store(true, Relaxed),
+            }
+        }
+    }
+
+    /// The next chunk that nobody has begun with yet, of up to `most` pages.
+    fn next_part<'v>(&self, vma: &'v VmaRef, most: usize) -> Option<VmaRange<'v>> {
+        let mut at = self.next.load(Relaxed);
+
+        loop {
+            let start = if at == self.first.start {
+                self.first.end
+            } else {
+                at
+            };
+            let end = if start < self.first.start {
+                self.first.start
+            } else {
+                self.range.end
+            };
+            // None, at the end.
+            let part = VmaRange::new(vma, start..end).ok()?.first_part(most);
+
+            match self.next.cmpxchg(at, part.addresses().end, Relaxed) {
+                Ok(_) => return Some(part),
+                Err(now) => at = now,
+            }
+        }
+    }
+
+    fn part(
+        &self,
+        wanted: Option<&Fault<'_>>,
+        part: &VmaRange<'_>,
+        scratch: &mut LargeScratch,
+        busy: &dyn Fn(),
+    ) -> Result<Home> {
+        let (zdd, owner, how_much) = (self.zdd, self.owner, self.how_much);
+
+        match scratch.room(part.nr_pages()) {
+            Some(room) => migrate_chunk(wanted, zdd, owner, how_much, part, || Ok(room), &busy),
+            None => {
+                let room = Lent::<Scratch>::new;
+
+                migrate_chunk(wanted, zdd, owner, how_much, part, room, &busy)
+            }
+        }
+    }
 }
 
 /// Has the large folio that is wanted mapped page by page, so that the next fault can split it.
@@ -344,7 +499,7 @@ fn map_by_pages(
 ) -> Result<bool> {
     let range = VmaRange::new(fault.vma(), range)?;
     let arrays = Arrays::new(range.nr_pages())?;
-    let pages = collect(fault, true, owner, &range, arrays)?;
+    let pages = collect(Some(fault), owner, &range, arrays)?;
     let Some(index) = pages
         .steps()
         .find(|step| {

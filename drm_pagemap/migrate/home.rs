@@ -31,19 +31,21 @@ pub(super) struct Home {
 
 /// Moves to RAM those of `pages` that belong to `zdd`.
 ///
-/// `copies` is for the copy; `policy` says where in RAM the page at the given index shall go. All of
+/// `copies` is for the copy; `policy` says where in RAM the page at the given index shall go; `busy` is
+/// called before the copy. All of
 /// them are copied or none: on an error, which is [`ENOMEM`], [`EFAULT`] (a page can't be mapped for
 /// the device) or what the driver's copy says, all stay where they are. May sleep.
 #[inline(always)]
-pub(super) fn bring_home<'a>(
+pub(super) fn bring_home<'a, const N: usize>(
     mut pages: Collected<'_>,
     zdd: &Zdd,
-    copies: &mut CopyEntries,
+    copies: &mut CopyEntries<N>,
     policy: impl Fn(usize) -> RamPolicy<'a>,
+    busy: &impl Fn(),
 ) -> Result<Home> {
     let mut large = KVec::new();
 
-    if !copy_home(&mut pages, zdd, copies, &mut large, policy)? {
+    if !copy_home(&mut pages, zdd, copies, &mut large, policy, busy)? {
         return Ok(Home { moved: 0, large });
     }
 
@@ -57,12 +59,13 @@ pub(super) fn bring_home<'a>(
 /// Copies to RAM those of `pages` that belong to `zdd`, but for folios which that has no room for:
 /// those are put into `large`. Returns whether there are any.
 #[inline(always)]
-fn copy_home<'a>(
+fn copy_home<'a, const N: usize>(
     pages: &mut Collected<'_>,
     zdd: &Zdd,
-    copies: &mut CopyEntries,
+    copies: &mut CopyEntries<N>,
     large: &mut KVec<Pfn>,
     policy: impl Fn(usize) -> RamPolicy<'a>,
+    busy: &impl Fn(),
 ) -> Result<bool> {
     let nr_pages = pages.nr_pages();
     if nr_pages == 1 && !pages.has_large() {
@@ -106,6 +109,7 @@ fn copy_home<'a>(
         return Ok(false);
     }
     dma.sync()?;
+    busy();
     // The mapping ends with this, before anybody reads the pages: unmapping may copy, from a bounce
     // buffer.
     zdd.devmem()

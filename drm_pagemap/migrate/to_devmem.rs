@@ -14,7 +14,6 @@ use crate::{
         Want, //
     },
     mm::{
-        pmd_part,
         LockedMm,
         Survey,
         VmaRange,
@@ -24,6 +23,7 @@ use crate::{
         Ask,
         Places, //
     },
+    scratch::LargeScratch,
     trace::Span,
     zdd::Zdd,
 };
@@ -47,11 +47,8 @@ use kernel::{
     }, //
 };
 
-/// What a PMD maps, in bytes: pages are collected, copied and migrated by the chunk.
-const CHUNK: usize = NR_PMD_PAGES * PAGE_SIZE;
-
-/// Ranges of as many chunks are shared among processors.
-const SHARED_CHUNKS: usize = 4;
+/// What a PMD maps, in bytes.
+const PMD_SIZE: usize = NR_PMD_PAGES * PAGE_SIZE;
 
 /// Migrates `range` (in bytes) of `mm` to the device memory `devmem`: all of it or nothing, or what
 /// is missing there, as `want` says.
@@ -63,11 +60,12 @@ const SHARED_CHUNKS: usize = 4;
 /// PMD maps stay whole where the allocation's frames allow it. Pages in the memory of another
 /// device with the same pagemap owner are copied from there, by that device. May sleep.
 ///
-/// A range is migrated in chunks of what a PMD maps, a large one by several processors at a time,
-/// each of which takes the mmap lock for reading, too, unless somebody waits for it. So the memory
-/// that it takes does not grow with the range, but for 8 bytes a page if `ask` is [`None`]: then the
-/// driver is asked for all frames at once, by its operation. If all is wanted, and a chunk fails,
-/// those before it are brought home.
+/// A range is migrated in chunks of what a PMD maps, a large one by several processors at a time; or,
+/// where all folios are as large as that, in chunks of up to [`LARGE_PAGES`](crate::mm), by two
+/// tasks in turns. Each of them takes the mmap lock for reading, too, unless somebody waits for it. So
+/// the memory that it takes does not grow with the range, but for 8 bytes a page if `ask` is [`None`]:
+/// then the driver is asked for all frames at once, by its operation. If all is wanted, and a chunk
+/// fails, those before it are brought home.
 ///
 /// # Errors
 ///
@@ -155,12 +153,13 @@ fn migrate(
     let places = Places::new(zdd.devmem(), pages.nr_pages(), ask)?;
     let job = Job {
         zdd,
+        is_large: pages.is_large(),
         mm: mm.mm(),
+        next: Atomic::new(range.start),
         range,
         details,
         want,
         places,
-        next: Atomic::new(0),
         error: Atomic::new(0),
         migrated: Atomic::new(0),
         resident: Atomic::new(0),
@@ -185,18 +184,26 @@ fn in_one_pmd(
             ..Outcome::default()
         });
     }
-    Chunk { zdd, details, want }.migrate(pages, 0, places)
+    Chunk {
+        zdd,
+        details,
+        want,
+        busy: || (),
+    }
+    .migrate(pages, 0, places)
 }
 
 /// The migration of a range, on which several processors may work.
 struct Job<'a> {
     zdd: ARef<Zdd>,
+    /// Whether there are large folios, but for the ends.
+    is_large: bool,
     mm: &'a MmWithUser,
     range: Range<usize>,
     details: &'a Details,
     want: Want,
     places: Places<'a>,
-    /// The chunk that nobody has begun yet.
+    /// The first address that nobody has begun with yet.
     next: Atomic<usize>,
     /// The first error, an errno, or 0.
     error: Atomic<i32>,
@@ -206,46 +213,44 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn nr_chunks(&self) -> usize {
-        (self.range.end - 1) / CHUNK - self.range.start / CHUNK + 1
+    /// How many PMDs map the range.
+    fn nr_pmds(&self) -> usize {
+        (self.range.end - 1) / PMD_SIZE - self.range.start / PMD_SIZE + 1
     }
 
     fn run(&self, vma: &VmaRef, moved: &mut usize) -> Result<Outcome> {
-        let nr_chunks = self.nr_chunks();
-        if nr_chunks < SHARED_CHUNKS {
-            self.work(vma, nr_chunks);
+        // The lock is taken once more, as each task that looks at areas must have it. This does not
+        // wait: somebody may be queued for writing, and be waiting for the caller.
+        let help = || {
+            let mm = LockedMm::try_read(self.mm);
+
+            if let Some(vma) = mm.as_ref().and_then(|mm| mm.vma_lookup(self.range.start)) {
+                self.work(vma, &|| ());
+            }
+        };
+        let progress = || self.next.load(Relaxed);
+
+        if self.is_large {
+            crew::work_by_turns(self.nr_pmds(), &help, |busy| self.work(vma, busy));
         } else {
-            // The lock is taken once more, as each task that looks at areas must have it. This does
-            // not wait: somebody may be queued for writing, and be waiting for the caller.
-            let help = || {
-                let mm = LockedMm::try_read(self.mm);
-
-                if let Some(vma) = mm.as_ref().and_then(|mm| mm.vma_lookup(self.range.start)) {
-                    self.work(vma, nr_chunks);
-                }
-            };
-
-            let progress = || self.next.load(Relaxed);
-
-            crew::work_together(nr_chunks, &help, progress, || self.work(vma, nr_chunks));
+            crew::work_together(self.nr_pmds(), &help, progress, || self.work(vma, &|| ()));
         }
         self.zdd.devmem().put_fence();
         self.outcome(moved)
     }
 
-    /// Migrates chunks until there are no more, or one has failed.
-    fn work(&self, vma: &VmaRef, nr_chunks: usize) {
-        while self.error.load(Relaxed) == 0 {
-            let nth = self.next.fetch_add(1, Relaxed);
+    /// Migrates chunks until there are no more, or one has failed. Calls `busy` before each copy of a
+    /// large one.
+    fn work(&self, vma: &VmaRef, busy: &dyn Fn()) {
+        let mut scratch = LargeScratch::new(self.is_large);
 
-            if nth >= nr_chunks {
-                break;
-            }
-            match self.chunk(vma, nth) {
-                Ok(outcome) => {
+        while self.error.load(Relaxed) == 0 {
+            match self.chunk(vma, &mut scratch, busy) {
+                Ok(Some(outcome)) => {
                     self.migrated.add(outcome.migrated, Relaxed);
                     self.resident.add(outcome.resident, Relaxed);
                 }
+                Ok(None) => break,
                 Err(err) => {
                     let _ = self.error.cmpxchg(0, err.to_errno(), Relaxed);
                 }
@@ -253,16 +258,63 @@ impl Job<'_> {
         }
     }
 
-    fn chunk(&self, vma: &VmaRef, nth: usize) -> Result<Outcome> {
-        let part = pmd_part(&self.range, self.range.start + nth * CHUNK);
-        let index = (part.start - self.range.start) >> PAGE_SHIFT;
+    /// Migrates the next chunk; [`None`] if there is none.
+    fn chunk(
+        &self,
+        vma: &VmaRef,
+        scratch: &mut LargeScratch,
+        busy: &dyn Fn(),
+    ) -> Result<Option<Outcome>> {
+        let mut at = self.next.load(Relaxed);
 
-        Chunk {
-            zdd: &self.zdd,
-            details: self.details,
-            want: self.want,
+        while at < self.range.end {
+            let part = self.part(vma, at, scratch.most_pages())?;
+
+            if let Err(now) = self.next.cmpxchg(at, part.addresses().end, Relaxed) {
+                at = now;
+                continue;
+            }
+
+            let (index, places) = (self.index(at), &self.places);
+            let chunk = Chunk {
+                zdd: &self.zdd,
+                details: self.details,
+                want: self.want,
+                busy,
+            };
+
+            return match scratch.room(part.nr_pages()) {
+                Some(room) => chunk.migrate_with(&part, index, places, || Ok(room)),
+                None => chunk.migrate(&part, index, places),
+            }
+            .map(Some);
         }
-        .migrate(&VmaRange::new(vma, part)?, index, &self.places)
+        Ok(None)
+    }
+
+    /// The chunk that begins at the address `at`, of up to `most` pages.
+    fn part<'v>(&self, vma: &'v VmaRef, at: usize, most: usize) -> Result<VmaRange<'v>> {
+        let rest = VmaRange::new(vma, at..self.range.end)?;
+        let part = rest.first_part(most);
+        if part.nr_pages() <= NR_PMD_PAGES {
+            return Ok(part);
+        }
+
+        // What is pinned in RAM keeps no more there than what the same PMD maps.
+        if self.want == Want::Missing && self.zdd.policy().stays(self.mm, part.addresses()) {
+            return Ok(rest.first_part(NR_PMD_PAGES));
+        }
+        let index = self.index(at);
+        let large = self
+            .places
+            .nr_in_large(index..index + part.nr_pages(), |_| true);
+
+        Ok(rest.first_part(large))
+    }
+
+    /// The page of the allocation for the address `at`.
+    fn index(&self, at: usize) -> usize {
+        (at - self.range.start) >> PAGE_SHIFT
     }
 
     fn outcome(&self, moved: &mut usize) -> Result<Outcome> {

@@ -315,6 +315,17 @@ fn compound_head(page: *mut bindings::page, info: usize) -> *mut bindings::page 
 pub struct FolioRef(NonNull<bindings::folio>);
 
 impl FolioRef {
+    /// Takes over a reference.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own one on the folio, and give it up.
+    #[inline]
+    pub(crate) unsafe fn from_raw(folio: NonNull<bindings::folio>) -> Self {
+        // INVARIANT: Promised by the caller.
+        Self(folio)
+    }
+
     /// A reference on the folio whose first page is `page`; [`None`] if it is free, or no first
     /// page; `folio_get_nontail_page()`.
     ///

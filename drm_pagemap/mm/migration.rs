@@ -70,27 +70,49 @@ enum By {
 impl Inner<'_> {
     #[inline(always)]
     fn migrate(&mut self) {
-        let Self {
-            arrays, by, guard, ..
-        } = self;
-
-        guard.lifted(|| match by {
+        if self.guard.is_on() {
+            // SAFETY: By the type invariant, entries that name pages hold references.
+            unsafe { self.guard.lift(self.arrays.src()) };
+        }
+        match self.by {
             By::Address => {
                 // SAFETY: As migrate_vma_setup() left the arrays, which are migrated once: states
                 // are consumed. The destinations are as the type invariant says.
-                unsafe { bindings::migrate_vma_pages(arrays.raw_args()) };
+                unsafe { bindings::migrate_vma_pages(self.arrays.raw_args()) };
             }
             By::Frame => {
-                let (src, dst, n) = arrays.raw();
+                let (src, dst, n) = self.arrays.raw();
                 // SAFETY: As above, for migrate_device_pfns().
                 unsafe { bindings::migrate_device_pages(src, dst, n) };
             }
-        });
+        }
+        if self.guard.is_on() {
+            // SAFETY: As above.
+            unsafe { self.guard.lower(self.arrays.src()) };
+        }
     }
 
     #[inline(always)]
     fn finalize(&mut self) {
-        self.guard.settle();
+        if self.guard.is_on() {
+            self.finalize_guarded();
+        } else {
+            self.call_finalize();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finalize_guarded(&mut self) {
+        // SAFETY: By the type invariant, entries that name pages hold references.
+        let guarded = unsafe { ZapGuard::take(self.arrays.src()) };
+
+        self.call_finalize();
+        guarded.end();
+    }
+
+    #[inline(always)]
+    fn call_finalize(&mut self) {
         match self.by {
             By::Address => {
                 // SAFETY: As migrate_vma_setup() left the arrays. The destinations are as the type
@@ -103,7 +125,6 @@ impl Inner<'_> {
                 unsafe { bindings::migrate_device_finalize(src, dst, n) };
             }
         }
-        self.guard.end();
     }
 
     fn steps(&self) -> Steps<'_> {
@@ -136,7 +157,8 @@ impl<'a> Collected<'a> {
     /// range's area must be under the mmap lock, or under the vma lock in a fault. May sleep.
     /// `arrays` must be for as many pages as the range has, else [`EINVAL`], as for areas that
     /// can't migrate, and for ranges larger than a PMD maps where [holes](Select::SYSTEM) are
-    /// wanted: of a larger one, the core would collect the first part only.
+    /// wanted, but for [parts](VmaRange::first_part): of a larger hole, the core would collect the
+    /// first part only.
     #[inline(always)]
     pub fn from_vma(
         range: &VmaRange<'a>,
@@ -147,7 +169,8 @@ impl<'a> Collected<'a> {
     ) -> Result<Self> {
         let npages = range.nr_pages();
 
-        if arrays.nr_pages() != npages || (select.has(Select::SYSTEM) && !range.is_in_one_pmd()) {
+        if arrays.nr_pages() != npages || (select.has(Select::SYSTEM) && !range.has_holes_by_pmd())
+        {
             return Err(EINVAL);
         }
 

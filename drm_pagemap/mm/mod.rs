@@ -60,7 +60,11 @@ use self::{
 #[cfg(CONFIG_DRM = "y")]
 pub(crate) use self::ram_mapping::RamMapping;
 
-pub(crate) use self::{locked_mm::vma_is_anonymous, steps::Entries, zap_guard::undo_free};
+pub(crate) use self::{
+    locked_mm::vma_is_anonymous,
+    steps::{AsRoom, Entries, LARGE_PAGES},
+    zap_guard::undo_free, //
+};
 
 /// Frees the buffers that are kept for the next migration.
 pub(crate) fn clear_pools() {

@@ -22,21 +22,21 @@ use core::{
 };
 use kernel::prelude::*;
 
-/// Room for two page arrays, and for the arguments of a migration by virtual address.
+/// Room for two page arrays of `N` pages, and for the arguments of a migration by virtual address.
 #[derive(Zeroable)]
-pub(crate) struct Entries {
+pub(crate) struct Entries<const N: usize> {
     args: Args,
-    src: [MigratePfn; NR_PMD_PAGES],
-    dst: [MigratePfn; NR_PMD_PAGES],
+    src: [MigratePfn; N],
+    dst: [MigratePfn; N],
 }
 
 // SAFETY: The pointers in the arguments are not followed between two uses; in use, the buffer is not
 // sent.
-unsafe impl Send for Entries {}
+unsafe impl<const N: usize> Send for Entries<N> {}
 
-impl Buffer for Entries {
+impl Buffer for Entries<NR_PMD_PAGES> {
     fn pool() -> &'static Pool<Self> {
-        static POOL: Pool<Entries> = Pool::new();
+        static POOL: Pool<Entries<NR_PMD_PAGES>> = Pool::new();
 
         &POOL
     }
@@ -44,12 +44,40 @@ impl Buffer for Entries {
 
 /// Frees what is kept for the next time.
 pub(super) fn clear_pool() {
-    Entries::pool().clear();
+    Entries::<NR_PMD_PAGES>::pool().clear();
 }
 
-enum Room<'a> {
-    Borrowed(&'a mut Entries),
-    Owned(Lent<Entries>),
+/// The most pages that are collected at once, where folios are as large as what a PMD maps.
+///
+/// Each copy is a call of the driver: it submits it, and its device sends an interrupt, for which a
+/// task is woken. For 2 MiB that takes longer than what there is to do about one folio.
+pub(crate) const LARGE_PAGES: usize = 8 * NR_PMD_PAGES;
+
+/// Where arrays are.
+pub(crate) enum Room<'a> {
+    Small(&'a mut Entries<NR_PMD_PAGES>),
+    Large(&'a mut Entries<LARGE_PAGES>),
+    Owned(Lent<Entries<NR_PMD_PAGES>>),
+}
+
+/// [`Entries`] of one of the two sizes that there are.
+pub(crate) trait AsRoom {
+    /// They are lent for [`Arrays`].
+    fn room(&mut self) -> Room<'_>;
+}
+
+impl AsRoom for Entries<NR_PMD_PAGES> {
+    #[inline(always)]
+    fn room(&mut self) -> Room<'_> {
+        Room::Small(self)
+    }
+}
+
+impl AsRoom for Entries<LARGE_PAGES> {
+    #[inline(always)]
+    fn room(&mut self) -> Room<'_> {
+        Room::Large(self)
+    }
 }
 
 /// The two page arrays of a migration: sources and destinations, one entry a page.
@@ -58,7 +86,7 @@ enum Room<'a> {
 ///
 /// # Invariants
 ///
-/// `npages` is [`NR_PMD_PAGES`] at most.
+/// There is room for `npages` pages.
 pub struct Arrays<'a> {
     room: Room<'a>,
     npages: usize,
@@ -78,15 +106,18 @@ impl<'a> Arrays<'a> {
         })
     }
 
-    /// The same, in room that there is.
+    /// The same, in room that there is. [`EINVAL`]: it is too small.
     #[inline(always)]
-    pub(crate) fn within(entries: &'a mut Entries, npages: usize) -> Result<Self> {
-        if npages > NR_PMD_PAGES {
+    pub(crate) fn within<const N: usize>(entries: &'a mut Entries<N>, npages: usize) -> Result<Self>
+    where
+        Entries<N>: AsRoom,
+    {
+        if npages > N {
             return Err(EINVAL);
         }
         // INVARIANT: Just looked at.
         Ok(Self {
-            room: Room::Borrowed(entries),
+            room: entries.room(),
             npages,
         })
     }
@@ -98,41 +129,44 @@ impl<'a> Arrays<'a> {
     }
 
     #[inline(always)]
-    fn entries(&self) -> &Entries {
-        match &self.room {
-            Room::Borrowed(entries) => entries,
-            Room::Owned(entries) => entries,
-        }
-    }
-
-    #[inline(always)]
-    fn entries_mut(&mut self) -> &mut Entries {
-        match &mut self.room {
-            Room::Borrowed(entries) => entries,
-            Room::Owned(entries) => entries,
-        }
-    }
-
-    #[inline(always)]
     pub(super) fn src(&self) -> &[MigratePfn] {
-        self.entries().src.get(..self.npages).unwrap_or_default()
+        match &self.room {
+            Room::Small(entries) => entries.src.get(..self.npages),
+            Room::Large(entries) => entries.src.get(..self.npages),
+            Room::Owned(entries) => entries.src.get(..self.npages),
+        }
+        .unwrap_or_default()
     }
 
     #[inline(always)]
     pub(super) fn dst(&self) -> &[MigratePfn] {
-        self.entries().dst.get(..self.npages).unwrap_or_default()
+        match &self.room {
+            Room::Small(entries) => entries.dst.get(..self.npages),
+            Room::Large(entries) => entries.dst.get(..self.npages),
+            Room::Owned(entries) => entries.dst.get(..self.npages),
+        }
+        .unwrap_or_default()
     }
 
     /// Sources and destinations.
     #[inline(always)]
     pub(super) fn both(&mut self) -> (&mut [MigratePfn], &mut [MigratePfn]) {
-        let npages = self.npages;
-        let Entries { src, dst, .. } = self.entries_mut();
+        #[inline(always)]
+        fn of<const N: usize>(
+            entries: &mut Entries<N>,
+            npages: usize,
+        ) -> (&mut [MigratePfn], &mut [MigratePfn]) {
+            (
+                entries.src.get_mut(..npages).unwrap_or_default(),
+                entries.dst.get_mut(..npages).unwrap_or_default(),
+            )
+        }
 
-        (
-            src.get_mut(..npages).unwrap_or_default(),
-            dst.get_mut(..npages).unwrap_or_default(),
-        )
+        match &mut self.room {
+            Room::Small(entries) => of(entries, self.npages),
+            Room::Large(entries) => of(entries, self.npages),
+            Room::Owned(entries) => of(entries, self.npages),
+        }
     }
 
     /// Both arrays, and their length, for C.
@@ -147,13 +181,26 @@ impl<'a> Arrays<'a> {
     /// Sets the arguments of a migration by virtual address, of as many pages.
     #[inline(always)]
     pub(super) fn set_args(&mut self, args: Args) {
-        self.entries_mut().args = args;
+        *self.args_mut() = args;
+    }
+
+    #[inline(always)]
+    fn args_mut(&mut self) -> &mut Args {
+        match &mut self.room {
+            Room::Small(entries) => &mut entries.args,
+            Room::Large(entries) => &mut entries.args,
+            Room::Owned(entries) => &mut entries.args,
+        }
     }
 
     /// The arguments.
     #[inline(always)]
     pub(super) fn args(&self) -> &Args {
-        &self.entries().args
+        match &self.room {
+            Room::Small(entries) => &entries.args,
+            Room::Large(entries) => &entries.args,
+            Room::Owned(entries) => &entries.args,
+        }
     }
 
     /// The arguments for C, with pointers to the arrays. Those are put in anew each time, so that
@@ -162,7 +209,7 @@ impl<'a> Arrays<'a> {
     pub(super) fn raw_args(&mut self) -> &mut bindings::migrate_vma {
         let (src, dst, npages) = self.raw();
 
-        self.entries_mut().args.with(src, dst, npages)
+        self.args_mut().with(src, dst, npages)
     }
 }
 

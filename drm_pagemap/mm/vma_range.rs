@@ -64,16 +64,24 @@ impl Select {
 /// The part of `range` that the PMD maps which maps the address `at`; all in bytes.
 #[inline]
 pub fn pmd_part(range: &Range<usize>, at: usize) -> Range<usize> {
-    const SIZE: usize = PAGE_SIZE << PMD_ORDER;
-
-    let start = at & !(SIZE - 1);
-    start.max(range.start)..range.end.min(start.saturating_add(SIZE))
+    let start = at & PMD_MASK;
+    start.max(range.start)..range.end.min(start.saturating_add(PMD_SIZE))
 }
 
+/// What a PMD maps, in bytes.
+const PMD_SIZE: usize = PAGE_SIZE << PMD_ORDER;
+const PMD_MASK: usize = !(PMD_SIZE - 1);
+
 /// A page-aligned range within one area.
+///
+/// # Invariants
+///
+/// If `has_tables`, there is a table of PMDs for each of its addresses. It stays as long as the mmap
+/// lock is held, which is as long as the area is borrowed.
 pub struct VmaRange<'a> {
     vma: &'a VmaRef,
     range: Range<usize>,
+    has_tables: bool,
 }
 
 impl<'a> VmaRange<'a> {
@@ -87,7 +95,55 @@ impl<'a> VmaRange<'a> {
         {
             return Err(EINVAL);
         }
-        Ok(Self { vma, range })
+        // INVARIANT: None are known of.
+        Ok(Self {
+            vma,
+            range,
+            has_tables: false,
+        })
+    }
+
+    /// Whether there are large folios, or nothing yet, in all of it but for the ends that a PMD maps in
+    /// part. A snapshot.
+    pub fn is_large(&self) -> bool {
+        let start = self.range.start.saturating_add(PMD_SIZE - 1) & PMD_MASK;
+        let end = self.range.end & PMD_MASK;
+
+        start < end && self.peek_whole(start, end) == end
+    }
+
+    /// How far, from `start` to `end`, both of which begin a PMD, large folios are there, or nothing,
+    /// and tables of PMDs.
+    fn peek_whole(&self, start: usize, end: usize) -> usize {
+        // SAFETY: The range is of an area under the mmap lock, whose address space is alive.
+        unsafe { bindings::drm_pagemap_peek_whole((*self.vma.as_ptr()).vm_mm, start, end) }
+    }
+
+    /// The first part of it that is migrated at once: what a PMD maps; or, as far as large folios
+    /// are there, or nothing yet, what several do, `most` pages at most.
+    pub fn first_part(&self, most: usize) -> Self {
+        let part = pmd_part(&self.range, self.range.start);
+        let end = part.start.saturating_add(most << PAGE_SHIFT);
+        let end = self.range.end.min(end) & PMD_MASK;
+
+        if part.len() == PMD_SIZE && end > part.end {
+            let end = self.peek_whole(part.start, end);
+
+            if end > part.end {
+                // INVARIANT: Seen just now.
+                return Self {
+                    vma: self.vma,
+                    range: part.start..end,
+                    has_tables: true,
+                };
+            }
+        }
+        // INVARIANT: None are known of.
+        Self {
+            vma: self.vma,
+            range: part,
+            has_tables: false,
+        }
     }
 
     /// Its length in pages.
@@ -99,6 +155,12 @@ impl<'a> VmaRange<'a> {
     #[inline]
     pub fn is_in_one_pmd(&self) -> bool {
         pmd_part(&self.range, self.range.start) == self.range
+    }
+
+    /// Whether the core collects holes of it one PMD after the other.
+    #[inline]
+    pub(super) fn has_holes_by_pmd(&self) -> bool {
+        self.has_tables || self.is_in_one_pmd()
     }
 
     /// Its first address, in bytes.

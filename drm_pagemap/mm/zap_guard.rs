@@ -15,77 +15,163 @@
 use crate::{
     bindings,
     mm::{
+        steps::LARGE_PAGES,
         Folio,
         FolioRef,
         MigratePfn,
         NR_PMD_PAGES, //
     },
 };
+use core::{
+    iter,
+    ptr::NonNull, //
+};
 
-/// Guards the source of a migration that a PMD may have mapped, if there is one.
+/// How many folios that a PMD maps are migrated at a time, at most.
+const MOST: usize = LARGE_PAGES / NR_PMD_PAGES;
+
+/// Whether the sources of a migration are guarded: those that PMDs may have mapped, of a device.
 ///
-/// All calls must be made by who owns a reference on, and the lock of, the folio, but for the last
-/// one, [`end`](Self::end), when these are given up.
-pub(super) struct ZapGuard(Option<FolioRef>);
+/// Which these are, the entries say. All calls must be made with those, by who owns the references
+/// and locks that they stand for.
+pub(super) struct ZapGuard(bool);
+
+/// Folios that were guarded up to now.
+pub(super) struct Guarded([Option<FolioRef>; MOST]);
 
 impl ZapGuard {
-    /// Guards what was collected for a range, all of which must be valid entries.
+    /// Guards what was collected for a range, if it is to be.
     ///
     /// # Safety
     ///
     /// Entries that name pages must hold references.
     #[inline(always)]
     pub(super) unsafe fn new(src: &[MigratePfn]) -> Self {
-        match src.first() {
-            // What a PMD maps is all that is collected at once.
-            Some(entry) if src.len() >= NR_PMD_PAGES && entry.is_compound() => {
-                // SAFETY: Promised by the caller.
-                Self(unsafe { entry.folio() }.and_then(Self::hold))
-            }
-            _ => Self(None),
-        }
+        let is_of_device = |entry: &MigratePfn| {
+            let page = entry.page();
+
+            // SAFETY: Promised by the caller.
+            !page.is_null() && unsafe { Folio::is_page_of_zone_device(page) }
+        };
+        // What a PMD maps is all that is collected at once, or there are several of that.
+        let may_be = src.len() > NR_PMD_PAGES
+            || src.len() == NR_PMD_PAGES
+                && src
+                    .first()
+                    .is_some_and(|entry| entry.is_compound() && is_of_device(entry));
+
+        // SAFETY: Promised by the caller.
+        Self(may_be && unsafe { hold(src) })
     }
 
+    /// Whether there are any.
+    #[inline(always)]
+    pub(super) fn is_on(&self) -> bool {
+        self.0
+    }
+
+    /// Lets go of them while the core replaces them, for which the number of references must be
+    /// exact.
+    ///
+    /// # Safety
+    ///
+    /// As [`new`](Self::new); they must be guarded.
+    #[cold]
     #[inline(never)]
-    fn hold(folio: &Folio) -> Option<FolioRef> {
-        folio.is_device_private().then(|| folio.get())
+    pub(super) unsafe fn lift(&self, src: &[MigratePfn]) {
+        // SAFETY: Promised by the caller.
+        drop(unsafe { Self::take(src) });
     }
 
-    /// Calls `f`, for which the number of references must be exact.
-    #[inline(always)]
-    pub(super) fn lifted(&mut self, f: impl FnOnce()) {
-        match self.0.take() {
-            None => f(),
-            Some(folio) => {
-                give_back(&folio);
-
-                let raw = folio.as_raw();
-                drop(folio);
-                f();
-                // SAFETY: The caller has a reference.
-                self.0 = Some(unsafe { Folio::from_raw(raw) }.get());
-            }
-        }
+    /// Guards them again, as far as they are still what a PMD maps.
+    ///
+    /// # Safety
+    ///
+    /// As [`new`](Self::new); they must not be guarded.
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn lower(&mut self, src: &[MigratePfn]) {
+        // SAFETY: Promised by the caller.
+        self.0 = unsafe { hold(src) };
     }
 
-    /// Gives back what was taken so far.
-    #[inline(always)]
-    pub(super) fn settle(&self) {
-        if let Some(folio) = &self.0 {
+    /// Gives back what was taken so far. The references that are the guard's own are given to the
+    /// caller, who ends them when no migration entry is left.
+    ///
+    /// # Safety
+    ///
+    /// As [`lift`](Self::lift).
+    #[inline(never)]
+    pub(super) unsafe fn take(src: &[MigratePfn]) -> Guarded {
+        let mut taken = Guarded([const { None }; MOST]);
+
+        // SAFETY: Promised by the caller.
+        for (folio, slot) in unsafe { folios(src) }.zip(&mut taken.0) {
             give_back(folio);
+            // SAFETY: A reference that `hold` took, and that belongs to nobody else.
+            *slot = Some(unsafe { FolioRef::from_raw(NonNull::from(folio).cast()) });
         }
+        taken
     }
+}
 
+impl Guarded {
     /// No migration entry is left.
-    #[inline(always)]
-    pub(super) fn end(&mut self) {
-        if let Some(folio) = self.0.take() {
+    #[inline(never)]
+    pub(super) fn end(self) {
+        for folio in self.0.into_iter().flatten() {
             give_back(&folio);
             // SAFETY: A live folio, of a zone device of ours or another's; the reference that goes
             // with the mark is ours.
             unsafe { bindings::drm_pagemap_helper_folio_end_revival(folio.as_raw()) };
         }
     }
+}
+
+/// Takes a reference on each folio that is to be guarded. Returns whether there is any.
+///
+/// # Safety
+///
+/// Entries that name pages must hold references.
+#[inline(never)]
+unsafe fn hold(src: &[MigratePfn]) -> bool {
+    let mut any = false;
+
+    // SAFETY: Promised by the caller.
+    for folio in unsafe { folios(src) } {
+        // Given up by `take`.
+        core::mem::forget(folio.get());
+        any = true;
+    }
+    any
+}
+
+/// The folios that are to be guarded. Those that can't be migrated any more are among them: they
+/// still have a migration entry.
+///
+/// # Safety
+///
+/// Entries that name pages must hold references, for as long as the iterator is used.
+unsafe fn folios<'a>(src: &'a [MigratePfn]) -> impl Iterator<Item = &'a Folio> {
+    let mut index = 0;
+    let all = iter::from_fn(move || loop {
+        let entry = src.get(index)?;
+        // SAFETY: Promised by the caller.
+        let folio = unsafe { entry.folio() }
+            .filter(|folio| folio.is_large() && entry.pfn() == Some(folio.pfn()));
+
+        match folio {
+            None => index += 1,
+            Some(folio) => {
+                index += folio.nr_pages();
+                if folio.nr_pages() == NR_PMD_PAGES && folio.is_device_private() {
+                    return Some(folio);
+                }
+            }
+        }
+    });
+
+    all.take(MOST)
 }
 
 #[inline(never)]
@@ -101,7 +187,7 @@ fn give_back(folio: &Folio) {
 ///
 /// What the core has done by then can't be undone: it is no anonymous page any more. So it must not
 /// be put in the place of another one, which a further reference sees to, until
-/// [the end](ZapGuard::end). Any context.
+/// [the end](Guarded::end). Any context.
 ///
 /// # Safety
 ///

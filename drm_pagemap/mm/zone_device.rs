@@ -10,7 +10,8 @@ use crate::{
         are_one_folio,
         FolioRef,
         LockedFolio,
-        Pfn, //
+        Pfn,
+        NR_PMD_PAGES, //
     },
 };
 use core::ptr::{
@@ -96,6 +97,13 @@ impl ZoneDevice {
         })
     }
 
+    /// Whether the frame is the first one of a large folio. A quick look, without a reference: it may
+    /// be over when this returns.
+    pub fn has_large_at(&self, pfn: Pfn) -> bool {
+        // SAFETY: A frame of a registered zone device has a `struct page`.
+        self.contains(pfn, 1) && unsafe { is_head(pfn.page()) }
+    }
+
     /// A reference on the folio whose first frame is `pfn`; [`None`] if the frame is free, in the
     /// middle of a folio, or not one of this zone device.
     pub fn folio(&self, pfn: Pfn) -> Option<FolioRef> {
@@ -172,12 +180,13 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Whether one folio could be made of all of them; a quick look, which may be wrong if they are
-    /// neither contiguous nor in some other regular order.
+    /// Whether one folio could be made of all of them, or, if they are more, of as many of them as
+    /// make up the largest one; a quick look, which may be wrong if they are neither contiguous nor
+    /// in some other regular order.
     pub fn may_be_one_folio(&self) -> bool {
-        match self.pfns {
-            [first, .., last] => {
-                let nr = self.pfns.len();
+        match self.pfns.get(..NR_PMD_PAGES).unwrap_or(self.pfns) {
+            pfns @ [first, .., last] => {
+                let nr = pfns.len();
 
                 nr.is_power_of_two()
                     && first.as_usize() & (nr - 1) == 0
@@ -270,6 +279,19 @@ impl<'a> Frames<'a> {
 unsafe fn is_free(page: *const bindings::page) -> bool {
     // SAFETY: Promised by the caller. Others may get references, and so write it.
     unsafe { addr_of!((*page)._refcount.counter).read_volatile() == 0 }
+}
+
+/// Whether a frame is the first one of a large folio.
+///
+/// # Safety
+///
+/// As [`is_free`].
+#[inline]
+unsafe fn is_head(page: *const bindings::page) -> bool {
+    // SAFETY: Promised by the caller. The folio may be taken apart, and so its flags be written.
+    let flags = unsafe { addr_of!((*page).flags.f).read_volatile() };
+
+    flags & (1 << bindings::pageflags_PG_head) != 0
 }
 
 /// A range of physical addresses, taken for device memory and registered as device-private.
