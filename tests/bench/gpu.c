@@ -56,12 +56,19 @@ static u64 vram_of(struct page *page)
 /* @addr is what the provider made of the other page, if there is one. */
 static int copy(struct page **pages, struct drm_pagemap_addr *addr, unsigned long npages, bool in)
 {
-	u64 begin = callback_begin();
 	struct copies copies = {};
 	bool begun = false;
 	unsigned long nr;
 	int ret = 0;
+	u64 begin;
 
+	/*
+	 * Copies by the CPU are taken off what is measured. The provider may have another
+	 * task at the same work, which must not run meanwhile.
+	 */
+	if (!use_engine)
+		preempt_disable();
+	begin = callback_begin();
 	if (in)
 		WRITE_ONCE(tally.free_least, min(READ_ONCE(tally.free_least), free_ram()));
 	for (unsigned long i = 0; i < npages; i += nr) {
@@ -91,6 +98,8 @@ static int copy(struct page **pages, struct drm_pagemap_addr *addr, unsigned lon
 	if (begun)
 		ret = copies_end(&copies);
 	callback_end(begin);
+	if (!use_engine)
+		preempt_enable();
 	return ret;
 }
 
