@@ -19,6 +19,7 @@ use core::{
     ptr, //
 };
 use kernel::{
+    cpu::CpuId,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -188,8 +189,8 @@ pub(crate) fn work_by_turns(most: usize, help: &(dyn Fn() + Sync), own: impl FnO
 
     own(&|| {
         hand.get_or_init(|| {
-            // SAFETY: No requirements. Any processor will do.
-            Hand::new(&crew, unsafe { bindings::drm_pagemap_helper_this_cpu() })
+            // Any processor will do.
+            Hand::new(&crew, CpuId::current().as_u32() as c_int)
         });
     });
     // Before `crew`.

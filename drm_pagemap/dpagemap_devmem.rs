@@ -138,6 +138,14 @@ impl DrmPagemapDevmem {
             && ops.copy_to_ram.is_some()
     }
 
+    /// The device that does DMA for the allocation, valid as long as that is used. [`EINVAL`]: the
+    /// driver named none.
+    #[inline(always)]
+    fn dev(&self) -> Result<NonNull<bindings::device>> {
+        // SAFETY: Constant after initialization.
+        NonNull::new(unsafe { (*self.as_raw()).dev }).ok_or(EINVAL)
+    }
+
     /// Begins to map pages of RAM for the allocation's device, with an entry in `addrs`, absent yet,
     /// for each page of a range. [`EINVAL`]: the driver named no device.
     #[inline(always)]
@@ -146,13 +154,12 @@ impl DrmPagemapDevmem {
         dir: DmaDirection,
         addrs: &'a mut [DeviceAddr],
     ) -> Result<DmaMapping<'a>> {
-        // SAFETY: By the requirements of `init` the device is valid as long as the allocation is
-        // used.
-        let dev = NonNull::new(unsafe { (*self.as_raw()).dev }).ok_or(EINVAL)?;
+        let dev = self.dev()?;
 
         debug_assert!(addrs.iter().all(|addr| !addr.is_present()));
-        // SAFETY: As above; the borrow keeps the allocation in use. The arrays that addresses are
-        // taken from are empty between two uses: each mapping empties what it has filled.
+        // SAFETY: The device is valid; the borrow keeps the allocation in use. The arrays that
+        // addresses are taken from are empty between two uses: each mapping empties what it has
+        // filled.
         Ok(unsafe { DmaMapping::new(dev, dir, addrs) })
     }
 
@@ -160,11 +167,9 @@ impl DrmPagemapDevmem {
     /// or it is a large folio; [`EFAULT`]: it can't be mapped.
     #[inline(always)]
     pub(crate) fn dma_page(&self, dir: DmaDirection, folio: &Folio) -> Result<DmaPage> {
-        // SAFETY: By the requirements of `init` the device is valid as long as the allocation is
-        // used.
-        let dev = NonNull::new(unsafe { (*self.as_raw()).dev }).ok_or(EINVAL)?;
+        let dev = self.dev()?;
 
-        // SAFETY: As above; the migration that asks for the mapping ends it.
+        // SAFETY: The device is valid; the migration that asks for the mapping ends it.
         unsafe { DmaPage::new(dev, dir, folio) }
     }
 

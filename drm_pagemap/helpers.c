@@ -59,12 +59,6 @@ struct workqueue_struct *drm_pagemap_helper_alloc_crew_queue(const char *name)
 	return alloc_workqueue("%s", WQ_PERCPU | WQ_CPU_INTENSIVE, 0, name);
 }
 
-/* That at hand, or it was a moment ago. */
-int drm_pagemap_helper_this_cpu(void)
-{
-	return raw_smp_processor_id();
-}
-
 /* Whether this task must take care not to wait for what memory reclaim may wait for. */
 bool drm_pagemap_helper_is_in_reclaim(void)
 {

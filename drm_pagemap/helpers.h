@@ -25,7 +25,6 @@ void drm_pagemap_helper_folio_lock(struct folio *folio);
 void drm_pagemap_helper_folio_put(struct folio *folio);
 int drm_pagemap_helper_next_cpu(int cpu);
 struct workqueue_struct *drm_pagemap_helper_alloc_crew_queue(const char *name);
-int drm_pagemap_helper_this_cpu(void);
 bool drm_pagemap_helper_is_in_reclaim(void);
 bool drm_pagemap_helper_has_mempolicy(void);
 bool drm_pagemap_helper_fatal_signal_pending(void);

@@ -32,9 +32,9 @@ pub(super) struct Home {
 /// Moves to RAM those of `pages` that belong to `zdd`.
 ///
 /// `copies` is for the copy; `policy` says where in RAM the page at the given index shall go; `busy` is
-/// called before the copy. All of
-/// them are copied or none: on an error, which is [`ENOMEM`], [`EFAULT`] (a page can't be mapped for
-/// the device) or what the driver's copy says, all stay where they are. May sleep.
+/// called before the copy. All of them are copied or none: on an error, which is [`ENOMEM`],
+/// [`EFAULT`] (a page can't be mapped for the device) or what the driver's copy says, all stay where
+/// they are. May sleep.
 #[inline(always)]
 pub(super) fn bring_home<'a, const N: usize>(
     mut pages: Collected<'_>,
