@@ -211,6 +211,19 @@ impl MigratePfn {
         }
     }
 
+    /// Whether the entry names a page of a zone device.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(always)]
+    pub(super) unsafe fn is_of_zone_device(self) -> bool {
+        let page = self.page();
+
+        // SAFETY: Promised by the caller.
+        !page.is_null() && unsafe { Folio::is_page_of_zone_device(page) }
+    }
+
     /// As [`folio`](Self::folio), of an entry that is not [compound](Self::is_compound), as the core
     /// made it.
     ///

@@ -233,10 +233,8 @@ impl<'a> Step<'a> {
     /// Whether it is a page, or a folio, of a zone device.
     #[inline]
     pub(super) fn page_is_of_device(&self) -> bool {
-        let page = self.entry.page();
-
         // SAFETY: By the invariant of `Steps`, which made this.
-        !page.is_null() && unsafe { Folio::is_page_of_zone_device(page) }
+        unsafe { self.entry.is_of_zone_device() }
     }
 
     /// Whether it can be, or was, migrated.

@@ -3,7 +3,6 @@
 //! What the sources of a migration amount to.
 
 use crate::mm::{
-    Folio,
     MigratePfn,
     Steps, //
 };
@@ -29,12 +28,10 @@ impl Tally {
     pub(super) unsafe fn of(src: &[MigratePfn]) -> Self {
         if let [entry] = src {
             if !entry.is_compound() {
-                let page = entry.page();
-
                 return Self {
                     migrating: usize::from(entry.is_migrating()),
                     // SAFETY: Promised by the caller.
-                    has_device: !page.is_null() && unsafe { Folio::is_page_of_zone_device(page) },
+                    has_device: unsafe { entry.is_of_zone_device() },
                     has_large: false,
                 };
             }
@@ -53,10 +50,8 @@ impl Tally {
         Self {
             migrating: src.len(),
             has_device: src.iter().any(|entry| {
-                let page = entry.page();
-
                 // SAFETY: Promised by the caller.
-                !page.is_null() && unsafe { Folio::is_page_of_zone_device(page) }
+                unsafe { entry.is_of_zone_device() }
             }),
             has_large: false,
         }

@@ -47,12 +47,8 @@ impl ZapGuard {
     /// Entries that name pages must hold references.
     #[inline(always)]
     pub(super) unsafe fn new(src: &[MigratePfn]) -> Self {
-        let is_of_device = |entry: &MigratePfn| {
-            let page = entry.page();
-
-            // SAFETY: Promised by the caller.
-            !page.is_null() && unsafe { Folio::is_page_of_zone_device(page) }
-        };
+        // SAFETY: Promised by the caller.
+        let is_of_device = |entry: &MigratePfn| unsafe { entry.is_of_zone_device() };
         // What a PMD maps is all that is collected at once, or there are several of that.
         let may_be = src.len() > NR_PMD_PAGES
             || src.len() == NR_PMD_PAGES
