@@ -8,6 +8,7 @@
 #include <linux/cpuset.h>
 #include <linux/dma-fence.h>
 #include <linux/dma-mapping.h>
+#include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/jiffies.h>
 #include <linux/list.h>
@@ -186,6 +187,13 @@ bool drm_pagemap_helper_is_zero_pfn(unsigned long pfn)
 bool drm_pagemap_helper_vma_is_anonymous(struct vm_area_struct *vma)
 {
 	return vma_is_anonymous(vma);
+}
+
+/* ... with pages of the page cache, which migrate_vma_setup() allows. */
+bool drm_pagemap_helper_vma_is_private_file(struct vm_area_struct *vma)
+{
+	return !vma_is_anonymous(vma) && !vma_is_dax(vma) &&
+	       !(vma->vm_flags & (VM_MAYSHARE | VM_SPECIAL | VM_HUGETLB));
 }
 
 u64 drm_pagemap_helper_get_jiffies_64(void)

@@ -42,6 +42,7 @@ void drm_pagemap_helper_zone_device_folio_init(struct folio *folio,
 void drm_pagemap_helper_mmap_assert_locked(const struct mm_struct *mm);
 bool drm_pagemap_helper_is_zero_pfn(unsigned long pfn);
 bool drm_pagemap_helper_vma_is_anonymous(struct vm_area_struct *vma);
+bool drm_pagemap_helper_vma_is_private_file(struct vm_area_struct *vma);
 u64 drm_pagemap_helper_get_jiffies_64(void);
 void drm_pagemap_helper_init_completion(struct completion *done);
 bool drm_pagemap_helper_dma_mapping_error(struct device *dev,

@@ -43,6 +43,10 @@ pub struct Details {
     /// new allocation, so that they are contiguous. Otherwise they stay, as C drivers rely on.
     /// Needs [`can_migrate_same_pagemap`](Self::can_migrate_same_pagemap).
     pub defragment: bool,
+    /// Whether those pages of private mappings of files that the process has written to are
+    /// migrated, too: they are anonymous memory, though their areas are not, and hold as many pages of
+    /// the page cache, which stay. Only where what is [missing](Want::Missing) is asked for.
+    pub private_files: bool,
 }
 
 /// What shall be migrated of a range.

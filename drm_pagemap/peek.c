@@ -153,6 +153,61 @@ bool drm_pagemap_is_resident(struct mm_struct *mm, unsigned long start, unsigned
 	return resident;
 }
 
+/* Whether @pte maps a page that belongs to the process alone, in RAM or in a device. */
+static bool is_own_page(pte_t pte)
+{
+	unsigned long pfn;
+
+	if (pte_none(pte))
+		return false;
+	if (!pte_present(pte))
+		return softleaf_is_device_private(softleaf_from_pte(pte));
+	pfn = pte_pfn(pte);
+	return !is_zero_pfn(pfn) && pfn_valid(pfn) && folio_test_anon(page_folio(pfn_to_page(pfn)));
+}
+
+/*
+ * The first pages from @start to @end that a private mapping of a file has copies of,
+ * as they were written to, and that are in one table of PTEs; locked as above.
+ */
+struct drm_pagemap_peek_part drm_pagemap_peek_written(struct mm_struct *mm, unsigned long start,
+						      unsigned long end)
+{
+	struct drm_pagemap_peek_part part = { end, end };
+	unsigned long next;
+
+	mmap_assert_locked(mm);
+	for (unsigned long addr = start; addr < end && part.start == end; addr = next) {
+		pmd_t *pmdp = pmd_of(mm, addr), pmd;
+		unsigned long flags;
+
+		next = pmd_addr_end(addr, end);
+		if (!pmdp)
+			continue;
+		local_irq_save(flags);
+		pmd = pmdp_get_lockless(pmdp);
+		/* A large folio is one of the file's. */
+		if (!pmd_none(pmd) && pmd_present(pmd) && !pmd_leaf(pmd) && likely(!pmd_bad(pmd))) {
+			pte_t *ptep = pte_offset_kernel(&pmd, addr);
+
+			while (addr < next && !is_own_page(ptep_get_lockless(ptep))) {
+				addr += PAGE_SIZE;
+				ptep++;
+			}
+			if (addr < next)
+				part.start = addr;
+			while (addr < next && is_own_page(ptep_get_lockless(ptep))) {
+				addr += PAGE_SIZE;
+				ptep++;
+			}
+			if (part.start < end)
+				part.end = addr;
+		}
+		local_irq_restore(flags);
+	}
+	return part;
+}
+
 /*
  * How far, from @start to @end, both of which begin a PMD, no table of PTEs maps the
  * pages, but large folios, or nothing; of that, there is a table of PMDs, which stays

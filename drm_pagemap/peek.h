@@ -18,6 +18,14 @@ struct drm_pagemap_peek drm_pagemap_peek(struct mm_struct *mm, unsigned long sta
 bool drm_pagemap_is_resident(struct mm_struct *mm, unsigned long start, unsigned long end,
 			     const struct dev_pagemap *pgmap);
 
+/* Addresses, in bytes; nothing if both are the same. */
+struct drm_pagemap_peek_part {
+	unsigned long start, end;
+};
+
+struct drm_pagemap_peek_part drm_pagemap_peek_written(struct mm_struct *mm, unsigned long start,
+						      unsigned long end);
+
 unsigned long drm_pagemap_peek_whole(struct mm_struct *mm, unsigned long start, unsigned long end);
 
 #endif

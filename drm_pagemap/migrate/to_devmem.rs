@@ -70,7 +70,7 @@ const PMD_SIZE: usize = NR_PMD_PAGES * PAGE_SIZE;
 /// # Errors
 ///
 /// - [`EOPNOTSUPP`]: the driver lacks an operation that this needs, or the area is not private
-///   anonymous memory;
+///   anonymous memory, nor a [private mapping of a file](Details::private_files) of which that is asked;
 /// - [`ENOENT`]: nothing is mapped at the range's start;
 /// - [`EINVAL`]: the range is empty, not made of whole pages, reaches out of the area, or is larger
 ///   than the allocation;
@@ -110,7 +110,10 @@ fn migrate(
     }
 
     let vma = mm.vma_covering(&range)?;
-    if !crate::mm::vma_is_anonymous(vma) {
+    let is_file = !crate::mm::vma_is_anonymous(vma);
+    if is_file
+        && !(details.private_files && want == Want::Missing && crate::mm::vma_is_private_file(vma))
+    {
         return Err(EOPNOTSUPP);
     }
     if range.len() > devmem.size() {
@@ -141,7 +144,7 @@ fn migrate(
         ..*details
     };
 
-    if pages.is_in_one_pmd() {
+    if pages.is_in_one_pmd() && !is_file {
         let places = Places::at_once(zdd.devmem(), ask);
         let outcome = in_one_pmd(&zdd, &pages, details, want, &places);
 
@@ -153,7 +156,8 @@ fn migrate(
     let places = Places::new(zdd.devmem(), pages.nr_pages(), ask)?;
     let job = Job {
         zdd,
-        is_large: pages.is_large(),
+        is_file,
+        is_large: !is_file && pages.is_large(),
         mm: mm.mm(),
         next: Atomic::new(range.start),
         range,
@@ -196,6 +200,8 @@ fn in_one_pmd(
 /// The migration of a range, on which several processors may work.
 struct Job<'a> {
     zdd: ARef<Zdd>,
+    /// Whether the area is a private mapping of a file: what is written to is migrated, the rest left.
+    is_file: bool,
     /// Whether there are large folios, but for the ends.
     is_large: bool,
     mm: &'a MmWithUser,
@@ -269,13 +275,19 @@ impl Job<'_> {
 
         while at < self.range.end {
             let part = self.part(vma, at, scratch.most_pages())?;
+            let end = part
+                .as_ref()
+                .map_or(self.range.end, |part| part.addresses().end);
 
-            if let Err(now) = self.next.cmpxchg(at, part.addresses().end, Relaxed) {
+            if let Err(now) = self.next.cmpxchg(at, end, Relaxed) {
                 at = now;
                 continue;
             }
+            let Some(part) = part else {
+                break;
+            };
 
-            let (index, places) = (self.index(at), &self.places);
+            let (index, places) = (self.index(part.start()), &self.places);
             let chunk = Chunk {
                 zdd: &self.zdd,
                 details: self.details,
@@ -292,24 +304,28 @@ impl Job<'_> {
         Ok(None)
     }
 
-    /// The chunk that begins at the address `at`, of up to `most` pages.
-    fn part<'v>(&self, vma: &'v VmaRef, at: usize, most: usize) -> Result<VmaRange<'v>> {
+    /// The chunk that begins at the address `at`, of up to `most` pages; of a file's mapping the first
+    /// one behind it, if there are any.
+    fn part<'v>(&self, vma: &'v VmaRef, at: usize, most: usize) -> Result<Option<VmaRange<'v>>> {
         let rest = VmaRange::new(vma, at..self.range.end)?;
+        if self.is_file {
+            return Ok(rest.first_written());
+        }
         let part = rest.first_part(most);
         if part.nr_pages() <= NR_PMD_PAGES {
-            return Ok(part);
+            return Ok(Some(part));
         }
 
         // What is pinned in RAM keeps no more there than what the same PMD maps.
         if self.want == Want::Missing && self.zdd.policy().stays(self.mm, part.addresses()) {
-            return Ok(rest.first_part(NR_PMD_PAGES));
+            return Ok(Some(rest.first_part(NR_PMD_PAGES)));
         }
         let index = self.index(at);
         let large = self
             .places
             .nr_in_large(index..index + part.nr_pages(), |_| true);
 
-        Ok(rest.first_part(large))
+        Ok(Some(rest.first_part(large)))
     }
 
     /// The page of the allocation for the address `at`.

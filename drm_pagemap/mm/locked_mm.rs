@@ -152,3 +152,11 @@ pub(crate) fn vma_is_anonymous(vma: &VmaRef) -> bool {
     // SAFETY: A `VmaRef` is a valid area under its lock.
     unsafe { bindings::drm_pagemap_helper_vma_is_anonymous(vma.as_ptr()) }
 }
+
+/// Whether the area is a private mapping of a file, and its pages are of the page cache, or copies of
+/// those.
+#[inline]
+pub(crate) fn vma_is_private_file(vma: &VmaRef) -> bool {
+    // SAFETY: A `VmaRef` is a valid area under its lock.
+    unsafe { bindings::drm_pagemap_helper_vma_is_private_file(vma.as_ptr()) }
+}

@@ -61,7 +61,7 @@ use self::{
 pub(crate) use self::ram_mapping::RamMapping;
 
 pub(crate) use self::{
-    locked_mm::vma_is_anonymous,
+    locked_mm::{vma_is_anonymous, vma_is_private_file},
     steps::{AsRoom, Entries, LARGE_PAGES},
     zap_guard::undo_free, //
 };

@@ -146,6 +146,25 @@ impl<'a> VmaRange<'a> {
         }
     }
 
+    /// The first part of it, of those pages that one PMD maps, that a private mapping of a file has
+    /// copies of, which are anonymous memory: the process has written to them. A snapshot. [`None`]:
+    /// there are none.
+    pub fn first_written(&self) -> Option<Self> {
+        // SAFETY: The range is of an area under the mmap lock, whose address space is alive.
+        let part = unsafe {
+            let mm = (*self.vma.as_ptr()).vm_mm;
+
+            bindings::drm_pagemap_peek_written(mm, self.range.start, self.range.end)
+        };
+
+        // INVARIANT: None are known of.
+        (part.start < part.end).then_some(Self {
+            vma: self.vma,
+            range: part.start..part.end,
+            has_tables: false,
+        })
+    }
+
     /// Its length in pages.
     pub fn nr_pages(&self) -> usize {
         self.range.len() >> PAGE_SHIFT

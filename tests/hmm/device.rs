@@ -151,7 +151,11 @@ impl Device {
 
         // Forgotten by the release, which comes in any case.
         devmem.set_owner(Some(&ARef::from(&*devmem)));
-        match devmem.migrate_missing(mm, range, &Details::default()) {
+        let details = Details {
+            private_files: true,
+            ..Details::default()
+        };
+        match devmem.migrate_missing(mm, range, &details) {
             // No memory of the kind that can be migrated: as good as pages that can't.
             Err(err) if err == EOPNOTSUPP => Ok(()),
             result => result.map(|_| ()),

@@ -3,6 +3,7 @@
 //! Migration of what is missing: the rest stays where it is.
 
 use crate::{
+    ffi::Map,
     gpu::Gpu,
     harness::{
         check,
@@ -26,7 +27,10 @@ use drm_pagemap::{
     Devmem, //
 };
 use kernel::{
-    page::PAGE_SHIFT,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
     sync::{
         aref::ARef,
@@ -40,10 +44,20 @@ fn migrate_missing(
     gpu: &Gpu,
     range: Range<usize>,
 ) -> Result<(ARef<Devmem<Pages>>, Moved)> {
+    migrate_with(test, gpu, range, &Details::default())
+}
+
+/// The same, in a certain way.
+fn migrate_with(
+    test: &Test,
+    gpu: &Gpu,
+    range: Range<usize>,
+    details: &Details,
+) -> Result<(ARef<Devmem<Pages>>, Moved)> {
     gpu.alloc(range.len() >> PAGE_SHIFT)?.migrate_missing(
         &LockedMm::read(test.mm()),
         range,
-        &Details::default(),
+        details,
     )
 }
 
@@ -160,6 +174,94 @@ fn failed_copy(test: &mut Test, gpu: &Gpu) -> Outcome {
     memory.verify(1)
 }
 
+/// With this, what was written to of a private mapping of a file moves.
+const FILES: Details = Details {
+    timeslice: 0,
+    can_migrate_same_pagemap: false,
+    defragment: false,
+    private_files: true,
+};
+
+/// What was written to of a private mapping of a file goes, and comes home; what is the file's stays.
+fn private_file(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = UserMemory::map_kind(16, Map::FilePrivate)?;
+    let written = [memory.part(2..3), memory.part(5..9)];
+
+    // The file's, in part mapped.
+    memory.part(0..10).verify_zero()?;
+    check_err!(migrate_missing(test, gpu, memory.range()), EOPNOTSUPP);
+    let (_none, outcome) = migrate_with(test, gpu, memory.range(), &FILES)?;
+    check_eq!(outcome, moved(0, 0, 16));
+    check_eq!(gpu.vram().copy_to_devmem.calls(), 0);
+
+    for part in &written {
+        part.fill(1)?;
+    }
+    check_err!(migrate_missing(test, gpu, memory.range()), EOPNOTSUPP);
+    let (devmem, outcome) = migrate_with(test, gpu, memory.range(), &FILES)?;
+    check_eq!(outcome, moved(5, 0, 11));
+    // A page of the file would have been collected, copied, and left in the end.
+    check_eq!(
+        gpu.vram().counts.copied_in.load(Relaxed),
+        5 * PAGE_SIZE as u64
+    );
+    for part in &written {
+        gpu.check_in_device(test.mm(), part)?;
+    }
+
+    // A page follows.
+    memory.part(15..16).fill(1)?;
+    let (_second, outcome) = migrate_with(test, gpu, memory.range(), &FILES)?;
+    check_eq!(outcome, moved(1, 5, 10));
+
+    let (home, result) = devmem.evict_to_ram();
+    result?;
+    check_eq!(home, 5);
+    for part in &written {
+        part.verify(1)?;
+    }
+    // By a fault.
+    memory.part(15..16).verify(1)?;
+    memory.part(0..2).verify_zero()?;
+    memory.part(3..5).verify_zero()?;
+    memory.part(9..15).verify_zero()
+}
+
+/// The same of a mapping that many PMDs map, written to here and there.
+fn large_private_file(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = UserMemory::map_kind(4 * 512, Map::FilePrivate)?;
+    let written = [
+        memory.part(1..2),
+        memory.part(500..1600),
+        memory.part(2047..2048),
+    ];
+
+    for part in &written {
+        part.fill(1)?;
+    }
+    let (_devmem, outcome) = migrate_with(test, gpu, memory.range(), &FILES)?;
+    check_eq!(outcome, moved(1102, 0, 2048 - 1102));
+    for part in &written {
+        gpu.check_in_device(test.mm(), part)?;
+    }
+    for part in &written {
+        part.verify(1)?;
+    }
+    memory.part(2..500).verify_zero()
+}
+
+/// Whose pages are not the process's own stays an error.
+fn shared_file(test: &mut Test, gpu: &Gpu) -> Outcome {
+    for kind in [Map::Shared, Map::FileShared] {
+        let memory = UserMemory::map_kind(4, kind)?;
+
+        memory.fill(1)?;
+        check_err!(migrate_with(test, gpu, memory.range(), &FILES), EOPNOTSUPP);
+        memory.verify(1)?;
+    }
+    Ok(())
+}
+
 suite!(
     drm_pagemap_missing,
     crate::harness::with_gpu,
@@ -171,5 +273,8 @@ suite!(
         holes,
         bad_ranges,
         failed_copy,
+        private_file,
+        large_private_file,
+        shared_file,
     ]
 );

@@ -74,6 +74,7 @@ const WITHIN: Details = Details {
     timeslice: 0,
     can_migrate_same_pagemap: true,
     defragment: false,
+    private_files: false,
 };
 
 /// The first device copies, straight into the second one's memory.
