@@ -56,6 +56,8 @@ pub mod gate;
 #[cfg(CONFIG_DRM = "y")]
 pub mod held_pages;
 #[cfg(CONFIG_DRM = "y")]
+mod lost;
+#[cfg(CONFIG_DRM = "y")]
 pub mod owner_list;
 #[cfg(CONFIG_DRM = "y")]
 pub mod pagemap;

@@ -290,6 +290,17 @@ void drm_pagemap_helper_drm_module_put(struct module *owner)
 	module_put(owner);
 }
 
+/* This module; who calls it uses it. */
+void drm_pagemap_helper_hold_module(void)
+{
+	__module_get(THIS_MODULE);
+}
+
+void drm_pagemap_helper_put_module(void)
+{
+	module_put(THIS_MODULE);
+}
+
 struct device *drm_pagemap_helper_drm_parent(struct drm_device *drm)
 {
 	return drm->dev;

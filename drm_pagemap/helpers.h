@@ -70,6 +70,8 @@ bool drm_pagemap_helper_mmap_read_trylock(struct mm_struct *mm);
 void drm_pagemap_helper_dma_fence_put(struct dma_fence *fence);
 bool drm_pagemap_helper_drm_try_module_get(struct drm_device *drm);
 void drm_pagemap_helper_drm_module_put(struct module *owner);
+void drm_pagemap_helper_hold_module(void);
+void drm_pagemap_helper_put_module(void);
 struct module *drm_pagemap_helper_drm_module(struct drm_device *drm);
 struct device *drm_pagemap_helper_drm_parent(struct drm_device *drm);
 void drm_pagemap_helper_init_work(struct work_struct *work,

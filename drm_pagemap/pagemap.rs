@@ -13,7 +13,7 @@ use crate::{
         PagemapOwner,
         Pfn,
         Place,
-        ZoneDevice, //
+        Zone, //
     },
     pagemap_ops::{
         OperationsVTable,
@@ -68,8 +68,7 @@ use kernel::{
 pub struct Pagemap<T: PagemapOps> {
     #[pin]
     base: Opaque<bindings::drm_pagemap>,
-    #[pin]
-    zone: Opaque<bindings::dev_pagemap>,
+    zone: Arc<Zone>,
     /// Whether `base` has references, or its last one is being dropped.
     active: Atomic<bool>,
     /// Held while `base` gets its first reference.
@@ -77,8 +76,7 @@ pub struct Pagemap<T: PagemapOps> {
     activation: Mutex<()>,
     #[pin]
     gate: Gate,
-    start_pfn: Atomic<usize>,
-    nr_pages: Atomic<usize>,
+    nr_pages: usize,
     drm: ARef<drm::Device<T::Driver>>,
     #[pin]
     data: T,
@@ -95,9 +93,11 @@ unsafe impl<T: PagemapOps> Sync for Pagemap<T> where ARef<drm::Device<T::Driver>
 static ACTIVATION: &CStr = c"drm_pagemap::Pagemap::activation";
 
 impl<T: PagemapOps> Pagemap<T> {
-    /// A pagemap whose zone device is not registered yet.
+    /// A pagemap with the first `nr_pages` frames of a zone device that is registered.
     pub(crate) fn new<E>(
         drm: &drm::Device<T::Driver>,
+        zone: Arc<Zone>,
+        nr_pages: usize,
         data: impl PinInit<T, E>,
     ) -> Result<Arc<Self>>
     where
@@ -106,30 +106,17 @@ impl<T: PagemapOps> Pagemap<T> {
         Arc::pin_init::<Error>(
             try_pin_init!(Self {
                 base <- Opaque::zeroed(),
-                zone <- Opaque::zeroed(),
+                zone,
                 active: Atomic::new(false),
                 activation <- Mutex::new((), ACTIVATION, kernel::static_lock_class!()),
                 gate <- Gate::new(),
-                start_pfn: Atomic::new(0),
-                nr_pages: Atomic::new(0),
+                nr_pages,
                 drm: drm.into(),
                 data <- data,
                 policy: PolicyState::of_driver(data.policy())?,
             }? Error),
             GFP_KERNEL,
         )
-    }
-
-    /// Memory for the zone device.
-    pub(crate) fn zone_ptr(&self) -> NonNull<bindings::dev_pagemap> {
-        // SAFETY: A field of `self` is not at null.
-        unsafe { NonNull::new_unchecked(self.zone.get()) }
-    }
-
-    /// Notes where the zone device is.
-    pub(crate) fn set_frames(&self, start: Pfn, nr_pages: usize) {
-        self.start_pfn.store(start.as_usize(), Relaxed);
-        self.nr_pages.store(nr_pages, Relaxed);
     }
 
     /// The gate that users of the device memory go through, until it goes away.
@@ -176,12 +163,12 @@ impl<T: PagemapOps> Pagemap<T> {
         }
 
         this.active.store(true, Relaxed);
-        // SAFETY: Nobody else has a reference, or makes one: we hold the lock. The zone device is
-        // in the same object, which also holds the DRM device.
+        // SAFETY: Nobody else has a reference, or makes one: we hold the lock. The object holds the
+        // memory of the zone device, and the DRM device.
         let result = unsafe {
             DrmPagemap::init(
                 base,
-                this.zone.get(),
+                this.zone.as_raw(),
                 drm_device_ptr(&this.drm),
                 OperationsVTable::<T>::build(),
                 this.policy.clone(),
@@ -234,14 +221,14 @@ impl<T: PagemapOps> Pagemap<T> {
 
     /// The frame of the device memory's first page.
     pub(crate) fn start_pfn(&self) -> Pfn {
-        Pfn::new(self.start_pfn.load(Relaxed))
+        self.zone.start_pfn()
     }
 
     /// The frames of the device memory.
     pub(crate) fn frames(&self) -> Range<usize> {
         let start = self.start_pfn().as_usize();
 
-        start..start + self.nr_pages.load(Relaxed)
+        start..start + self.nr_pages
     }
 
     /// Where a page of this device memory is, in bytes from its start; for what
@@ -250,9 +237,14 @@ impl<T: PagemapOps> Pagemap<T> {
         (pfn.as_usize().wrapping_sub(self.start_pfn().as_usize()) as u64) << PAGE_SHIFT
     }
 
+    /// What the zone device is called.
+    pub(crate) fn name(&self) -> &CStr {
+        self.zone.name()
+    }
+
     /// The size of the device memory, in bytes.
     pub fn size(&self) -> usize {
-        self.nr_pages.load(Relaxed) << PAGE_SHIFT
+        self.nr_pages << PAGE_SHIFT
     }
 
     /// What CPU faults have done under the pagemap's [policy](PagemapOps::policy), since it was
@@ -263,8 +255,7 @@ impl<T: PagemapOps> Pagemap<T> {
 
     /// The owner of the zone device. Devices of one interconnect group have the same.
     pub fn owner(&self) -> PagemapOwner {
-        // SAFETY: A zone device in memory; the owner is constant since registration.
-        unsafe { ZoneDevice::from_raw(self.zone.get()) }.owner()
+        self.zone.owner()
     }
 
     /// Populates `range` (in bytes) of `mm` with device memory, through

@@ -57,6 +57,16 @@ pub trait PagemapOps: Send + Sync + Sized + 'static {
         Policy::new()
     }
 
+    /// Whether the device is gone for good, and with it what is in its memory.
+    ///
+    /// Asked while the [`Registration`](crate::Registration) is being dropped, each time before pages
+    /// are brought home. If so, those that are left are lost: who touches one gets a SIGBUS, and the
+    /// driver is not asked for them any more. May sleep. By default it is not known, and pages that
+    /// can't be moved are waited for.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
     /// Gives `dev` an address for `1 << order` pages of the device memory, from byte `offset` of
     /// the pagemap on, so that `dev` can read or write them as `dir` says, until
     /// [`device_unmap`](Self::device_unmap).

@@ -4,6 +4,7 @@
 
 use crate::{
     dev_ops,
+    lost::LostZone,
     migrate::evict,
     mm::{
         PagemapOwner,
@@ -34,13 +35,13 @@ use kernel::{
 ///
 /// The driver keeps it while it is bound to the device, and drops it when it is unbound, before the
 /// device's copy engine is shut down: dropping it refuses new users with [`ENODEV`], moves every
-/// page home, waits for the last one, and removes the pages. Pages that can't be moved, because the
-/// device doesn't answer any more, are waited for until their processes unmap them or end; a
-/// message in the log says so.
+/// page home, waits for the last one, and removes the pages. If the device [is gone](PagemapOps::is_lost),
+/// pages that processes still have are lost, and are not waited for. Else those that can't be moved
+/// are waited for until their processes unmap them or end; messages in the log say so.
 pub struct Registration<T: PagemapOps> {
-    // Dropped in this order: the zone device is part of the pagemap, and has the owner of the
-    // peer's group.
-    region: ZoneDeviceRegion,
+    // Dropped in this order: the zone device has the owner of the peer's group. Not there any more if
+    // its pages were lost.
+    region: Option<ZoneDeviceRegion>,
     _peer: Option<KBox<dyn Send + Sync>>,
     pagemap: Arc<Pagemap<T>>,
 }
@@ -60,10 +61,7 @@ impl<T: PagemapOps> Registration<T> {
     where
         Error: From<E>,
     {
-        let pagemap = Pagemap::new(drm, data)?;
-        let owner = PagemapOwner::from_raw(Arc::as_ptr(&pagemap).cast_mut().cast());
-
-        Self::register(pagemap, name, size, owner, None)
+        Self::register(drm, name, size, data, None, None)
     }
 
     /// The same as a member of an interconnect group, in which it stays as long as its pages exist.
@@ -79,41 +77,30 @@ impl<T: PagemapOps> Registration<T> {
     where
         Error: From<E>,
     {
-        let pagemap = Pagemap::new(drm, data)?;
         let owner = peer.owner();
+        let peer = KBox::new(peer, GFP_KERNEL)?;
 
-        Self::register(
-            pagemap,
-            name,
-            size,
-            owner,
-            Some(KBox::new(peer, GFP_KERNEL)?),
-        )
+        Self::register(drm, name, size, data, Some(owner), Some(peer))
     }
 
-    fn register(
-        pagemap: Arc<Pagemap<T>>,
+    fn register<E>(
+        drm: &drm::Device<T::Driver>,
         name: &'static CStr,
         size: usize,
-        owner: PagemapOwner,
+        data: impl PinInit<T, E>,
+        owner: Option<PagemapOwner>,
         peer: Option<KBox<dyn Send + Sync>>,
-    ) -> Result<Self> {
-        // SAFETY: Zeroed memory in an `Arc` that we keep longer than the region. The operations are
-        // ours.
-        let region = unsafe {
-            ZoneDeviceRegion::new(
-                pagemap.zone_ptr(),
-                size,
-                name,
-                &dev_ops::OPS,
-                owner.as_raw(),
-            )?
-        };
-
+    ) -> Result<Self>
+    where
+        Error: From<E>,
+    {
+        // SAFETY: The operations are ours.
+        let region = unsafe { ZoneDeviceRegion::new(size, name, &dev_ops::OPS, owner)? };
         // The region may be larger: the core rounds it up.
-        pagemap.set_frames(region.start_pfn(), size >> PAGE_SHIFT);
+        let pagemap = Pagemap::new(drm, region.zone().clone(), size >> PAGE_SHIFT, data)?;
+
         Ok(Self {
-            region,
+            region: Some(region),
             _peer: peer,
             pagemap,
         })
@@ -122,6 +109,26 @@ impl<T: PagemapOps> Registration<T> {
     /// The pagemap.
     pub fn pagemap(&self) -> ArcBorrow<'_, Pagemap<T>> {
         self.pagemap.as_arc_borrow()
+    }
+}
+
+impl<T: PagemapOps> Registration<T> {
+    /// Returns whether all that was found has moved.
+    fn bring_pages_home(&self) -> Result<bool> {
+        evict::frames_to_ram(
+            self.pagemap.as_dpagemap(),
+            self.pagemap.start_pfn(),
+            self.pagemap.size() >> PAGE_SHIFT,
+        )
+    }
+
+    /// Takes from their allocations all pages that are in use; their number is added to `lost`.
+    fn lose_pages(&self, zone: &LostZone, lost: &mut usize) -> Result<bool> {
+        *lost += zone.take(
+            self.pagemap.as_dpagemap(),
+            self.pagemap.size() >> PAGE_SHIFT,
+        )?;
+        Ok(true)
     }
 }
 
@@ -134,22 +141,26 @@ impl<T: PagemapOps> Drop for Registration<T> {
 
         self.pagemap.gate().close();
 
+        let mut lost = None;
+        let mut nr_lost = 0;
         for tries in 0usize.. {
             if !self.pagemap.is_active() {
                 break;
             }
-            let moved = evict::frames_to_ram(
-                self.pagemap.as_dpagemap(),
-                self.region.start_pfn(),
-                self.pagemap.size() >> PAGE_SHIFT,
-            );
+            if lost.is_none() && T::is_lost(&self.pagemap) {
+                lost = self.region.take().map(LostZone::new);
+            }
+            let done = match &lost {
+                Some(zone) => self.lose_pages(zone, &mut nr_lost),
+                None => self.bring_pages_home(),
+            };
             crate::queue::flush();
             if !self.pagemap.is_active() {
                 break;
             }
 
             if tries % MESSAGE == MESSAGE - 1 {
-                match moved {
+                match done {
                     Ok(true) => pr_warn!("device memory is still referenced, waiting\n"),
                     Ok(false) => pr_warn!("pages in device memory can't be moved, waiting\n"),
                     Err(err) => pr_warn!(
@@ -159,6 +170,13 @@ impl<T: PagemapOps> Drop for Registration<T> {
                 }
             }
             fsleep(Delta::from_millis(PAUSE_MS));
+        }
+        if nr_lost > 0 {
+            pr_warn!(
+                "{}: {} pages are lost, as the device is gone: who touches one gets a SIGBUS\n",
+                self.pagemap.name(),
+                nr_lost
+            );
         }
     }
 }

@@ -243,12 +243,29 @@ impl Zdd {
         }
     }
 
+    /// Takes a folio from its allocation for ever, and returns the reference that it had. [`None`]: it
+    /// was taken before.
+    ///
+    /// # Safety
+    ///
+    /// `folio` must be a locked device-private folio that [`attach`](Self::attach) made, and not be
+    /// mapped; and what its zone device's operations do must be right for one without data.
+    #[cfg(CONFIG_DRM = "y")]
+    pub(crate) unsafe fn detach(folio: &Folio) -> Option<ARef<Self>> {
+        let zdd = NonNull::new(data_ptr(folio))?;
+
+        // SAFETY: Promised by the caller; who looks at the data has the lock, or finds the page mapped.
+        unsafe { folio.set_zone_device_data(core::ptr::null_mut()) };
+        // SAFETY: The reference that `attach` or `folio_split` gave to the folio.
+        Some(unsafe { ARef::from_raw(zdd) })
+    }
+
     /// A device folio was split: `new` is a part of what `old` was. Any context.
     ///
     /// # Safety
     ///
     /// Both must be locked device-private folios, of which `old` has data that
-    /// [`attach`](Self::attach) gave it.
+    /// [`attach`](Self::attach) gave it, or [none](Self::detach).
     pub(crate) unsafe fn folio_split(old: &Folio, new: &Folio) {
         // SAFETY: The first word of a zone device folio is its `pgmap`; the caller has both folios.
         unsafe {
@@ -262,13 +279,14 @@ impl Zdd {
                 .__bindgen_anon_1
                 .pgmap;
         }
-        if let Some(zdd) = NonNull::new(data_ptr(old)) {
-            // SAFETY: The old folio's reference keeps it alive; the new one gets a reference of its
-            // own.
-            unsafe {
-                zdd.as_ref().inc_ref();
-                new.set_zone_device_data(old.zone_device_data());
-            }
+        let Some(zdd) = NonNull::new(data_ptr(old)) else {
+            // SAFETY: As above; the word of what was a page in the middle means nothing.
+            return unsafe { new.set_zone_device_data(core::ptr::null_mut()) };
+        };
+        // SAFETY: The old folio's reference keeps it alive; the new one gets a reference of its own.
+        unsafe {
+            zdd.as_ref().inc_ref();
+            new.set_zone_device_data(old.zone_device_data());
         }
     }
 }

@@ -63,7 +63,8 @@ pub(crate) struct SimgpuDriver;
 /// 7. `_interrupts`, `vectors`: the interrupts are freed.
 ///
 /// After that the kernel unmaps the BAR, which it keeps for the driver. If the device is gone,
-/// everything that would need it fails at once, and the order stays the same.
+/// everything that would need it fails at once, and the order stays the same; pages in VRAM that
+/// processes still have are lost, and not waited for.
 #[pin_data]
 pub(crate) struct Simgpu<'bound> {
     #[pin]

@@ -144,6 +144,10 @@ impl PagemapOps for SimgpuPagemap {
             .with_thrash(Thrash::ON)
     }
 
+    fn is_lost(&self) -> bool {
+        self.engine.is_gone()
+    }
+
     /// On the link all know a GPU by one number, and its VRAM by the same offsets as the GPU
     /// itself.
     fn device_map(

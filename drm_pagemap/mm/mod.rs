@@ -29,6 +29,8 @@ mod touch;
 mod vma_range;
 mod zap_guard;
 mod zone_device;
+#[cfg(CONFIG_DRM = "y")]
+mod zone_region;
 
 pub use self::{
     dma::{DmaDirection, DmaMapping},
@@ -49,7 +51,7 @@ pub use self::{
     tally::Tally,
     touch::touch,
     vma_range::{pmd_part, Select, VmaRange},
-    zone_device::{Frames, PagemapOwner, ZoneDevice, ZoneDeviceRegion}, //
+    zone_device::{Frames, PagemapOwner, ZoneDevice}, //
 };
 
 use self::{
@@ -58,7 +60,10 @@ use self::{
 };
 
 #[cfg(CONFIG_DRM = "y")]
-pub(crate) use self::ram_mapping::RamMapping;
+pub(crate) use self::{
+    ram_mapping::RamMapping,
+    zone_region::{Zone, ZoneDeviceRegion}, //
+};
 
 pub(crate) use self::{
     locked_mm::{vma_is_anonymous, vma_is_private_file},

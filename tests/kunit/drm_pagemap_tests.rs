@@ -62,6 +62,8 @@ mod errors;
 
 mod alloc_failures;
 
+mod lost;
+
 mod registration;
 
 mod owner_list;

@@ -108,6 +108,7 @@ extern "C" {
     pub(crate) fn drm_pagemap_kunit_jiffies() -> u64;
     pub(crate) fn drm_pagemap_kunit_drm_refs(drm: *mut drm_device) -> c_uint;
     pub(crate) fn drm_pagemap_kunit_module_refs() -> c_int;
+    pub(crate) fn drm_pagemap_kunit_regions(name: *const c_char) -> c_uint;
 
     pub(crate) fn drm_pagemap_kunit_dma_init() -> c_int;
     pub(crate) fn drm_pagemap_kunit_dma_exit();

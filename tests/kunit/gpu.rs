@@ -101,6 +101,10 @@ impl PagemapOps for Memory {
         self.1
     }
 
+    fn is_lost(&self) -> bool {
+        self.0.is_lost.load(Relaxed)
+    }
+
     fn populate_mm(
         pagemap: ArcBorrow<'_, Pagemap<Self>>,
         mm: &LockedMm<'_>,
@@ -269,6 +273,12 @@ impl Gpu {
             dma,
             _faux: faux,
         })
+    }
+
+    /// How many zone devices of mock GPUs are registered.
+    pub(crate) fn nr_regions() -> usize {
+        // SAFETY: A static string.
+        unsafe { ffi::drm_pagemap_kunit_regions(NAME.as_char_ptr()) as usize }
     }
 
     /// What threads share of it.

@@ -15,6 +15,7 @@
 #include <linux/irqflags.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
+#include <linux/ioport.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
@@ -422,6 +423,16 @@ int drm_pagemap_kunit_module_refs(void)
 #else
 	return 0;
 #endif
+}
+
+/* How many regions of physical addresses are called @name. Those come and go with tests only. */
+unsigned int drm_pagemap_kunit_regions(const char *name)
+{
+	unsigned int nr = 0;
+
+	for (struct resource *res = iomem_resource.child; res; res = res->sibling)
+		nr += res->name && !strcmp(res->name, name);
+	return nr;
 }
 
 /* --- Allocation failures -------------------------------------------------- */

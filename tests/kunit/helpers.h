@@ -104,6 +104,7 @@ bool drm_pagemap_kunit_may_sleep(void);
 u64 drm_pagemap_kunit_jiffies(void);
 unsigned int drm_pagemap_kunit_drm_refs(struct drm_device *drm);
 int drm_pagemap_kunit_module_refs(void);
+unsigned int drm_pagemap_kunit_regions(const char *name);
 
 /* DMA, watched by means of tracepoints */
 int drm_pagemap_kunit_dma_init(void);

@@ -52,7 +52,7 @@ impl Endpoint for Port {
 static PORTS: OwnerList<Port> = OwnerList::new();
 
 /// A device at a port.
-fn gpu_at(port: u32) -> Result<Gpu> {
+pub(crate) fn gpu_at(port: u32) -> Result<Gpu> {
     Gpu::in_group(VRAM_PAGES, Peer::join(&PORTS, Port(port))?)
 }
 

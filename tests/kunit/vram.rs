@@ -169,6 +169,8 @@ pub(crate) struct Vram {
     pub(crate) mapped: Atomic<usize>,
     /// Copies to RAM of more pages than this fail with [`EIO`].
     pub(crate) most_to_ram: Atomic<usize>,
+    /// The device is gone for good.
+    pub(crate) is_lost: Atomic<bool>,
     /// Allocations name this many pages less than they have.
     pub(crate) too_few_pfns: Atomic<usize>,
     pub(crate) counts: Counts,
@@ -203,6 +205,7 @@ impl Vram {
                 device_map: Hook::new(),
                 mapped: Atomic::new(0),
                 most_to_ram: Atomic::new(usize::MAX),
+                is_lost: Atomic::new(false),
                 too_few_pfns: Atomic::new(0),
                 counts: Counts {
                     made: Atomic::new(0),
