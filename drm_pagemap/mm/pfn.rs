@@ -118,6 +118,25 @@ fn vmemmap() -> *mut bindings::page {
 #[repr(transparent)]
 pub struct MigratePfn(usize);
 
+/// Which entries that name a page are looked at.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted {
+    /// Those of sources that can be migrated.
+    Migrating,
+    /// All.
+    Any,
+}
+
+impl Wanted {
+    #[inline(always)]
+    const fn bits(self) -> usize {
+        match self {
+            Self::Migrating => MigratePfn::VALID | MigratePfn::MIGRATE,
+            Self::Any => MigratePfn::VALID,
+        }
+    }
+}
+
 impl MigratePfn {
     const VALID: usize = bindings::MIGRATE_VALID;
     const MIGRATE: usize = bindings::MIGRATE_MIGRATE;
@@ -181,6 +200,30 @@ impl MigratePfn {
         self.0 & Self::MIGRATE != 0
     }
 
+    /// Whether it [can be, or was, migrated](Self::is_migrating), and names a page.
+    #[inline(always)]
+    pub const fn is_migrating_page(self) -> bool {
+        let both = Self::VALID | Self::MIGRATE;
+
+        self.0 & both == both
+    }
+
+    /// Whether the entry names a page, is not [compound](Self::is_compound), and, if that is `wanted`,
+    /// [can be migrated](Self::is_migrating).
+    #[inline(always)]
+    pub(super) const fn is_single(self, wanted: Wanted) -> bool {
+        self.0 & (wanted.bits() | Self::COMPOUND) == wanted.bits()
+    }
+
+    /// Whether it is so, and the page has this frame.
+    #[inline(always)]
+    pub(super) const fn is_single_of(self, wanted: Wanted, pfn: Pfn) -> bool {
+        let flags = (1 << Self::SHIFT) - 1;
+        let told = wanted.bits() | Self::COMPOUND | !flags;
+
+        self.0 & told == pfn.0 << Self::SHIFT | wanted.bits()
+    }
+
     /// Whether the page was mapped writable.
     #[inline(always)]
     pub const fn is_writable(self) -> bool {
@@ -232,13 +275,8 @@ impl MigratePfn {
     /// As there; the page must be a folio.
     #[inline(always)]
     pub(crate) unsafe fn single_folio<'a>(self) -> Option<&'a Folio> {
-        let page = self.page();
-
-        if page.is_null() {
-            None
-        } else {
-            // SAFETY: By the type invariant this is a `struct page`, and the caller's folio.
-            Some(unsafe { Folio::from_raw(page.cast()) })
-        }
+        // SAFETY: By the type invariant this is a `struct page`, and the caller's folio.
+        self.pfn()
+            .map(|pfn| unsafe { Folio::from_raw(pfn.page().cast()) })
     }
 }
