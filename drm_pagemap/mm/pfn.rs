@@ -88,16 +88,31 @@ pub fn are_one_folio(pfns: &[Pfn]) -> bool {
         return false;
     };
 
-    pfns.len().is_power_of_two()
-        && first.0 & (pfns.len() - 1) == 0
-        && pfns.chunks(8).enumerate().all(|(nth, part)| {
-            let expected = first.0.wrapping_add(nth * 8);
+    if !pfns.len().is_power_of_two() || first.0 & (pfns.len() - 1) != 0 {
+        return false;
+    }
+    let mut expected = first.0;
+    // Of eight, the compiler makes one test without a loop.
+    let mut eights = pfns.chunks_exact(8);
 
-            // One test for eight.
-            part.iter().enumerate().fold(0, |wrong, (i, pfn)| {
-                wrong | (pfn.0 ^ expected.wrapping_add(i)) //
-            }) == 0
-        })
+    for eight in &mut eights {
+        let Ok(eight) = <&[Pfn; 8]>::try_from(eight) else {
+            return false;
+        };
+        if differ(eight, expected) {
+            return false;
+        }
+        expected = expected.wrapping_add(eight.len());
+    }
+    !differ(eights.remainder(), expected)
+}
+
+/// Whether `pfns` are not those from `first` on.
+#[inline(always)]
+fn differ(pfns: &[Pfn], first: usize) -> bool {
+    pfns.iter().enumerate().fold(0, |wrong, (i, pfn)| {
+        wrong | (pfn.0 ^ first.wrapping_add(i)) //
+    }) != 0
 }
 
 /// Start of the array of all `struct page`s.
