@@ -16,7 +16,6 @@ use crate::{
         Arrays,
         Collected,
         DmaDirection,
-        Folio,
         Frames,
         Pfn,
         ZoneDevice, //
@@ -290,64 +289,17 @@ impl DrmPagemap {
         self.ops().device_map.is_some()
     }
 
-    /// Makes `folio`, one of this device memory, accessible for `dev`; `device_map`.
-    ///
-    /// [`EOPNOTSUPP`]: the driver can't. [`EFAULT`]: it could not.
-    ///
-    /// # Safety
-    ///
-    /// `dev` must be a valid device.
+    /// How other devices get at the device memory; `device_map` and, if the driver has it,
+    /// `device_unmap`. [`EOPNOTSUPP`]: they don't.
     #[inline(always)]
-    pub(crate) unsafe fn op_device_map(
-        &self,
-        dev: NonNull<bindings::device>,
-        folio: &Folio,
-        dir: DmaDirection,
-    ) -> Result<DeviceAddr> {
-        // SAFETY: The device is valid, as promised; the folio is live.
-        unsafe { self.op_device_map_frames(dev, folio.pfn(), folio.order(), dir) }
-    }
+    pub(crate) fn peer_ops(&self) -> Result<PeerOps<'_>> {
+        let ops = self.ops();
 
-    /// The same for the `1 << order` frames from `pfn` on, a part of a folio.
-    ///
-    /// # Safety
-    ///
-    /// `dev` must be a valid device, and the frames in use by one folio of this device memory.
-    pub(crate) unsafe fn op_device_map_frames(
-        &self,
-        dev: NonNull<bindings::device>,
-        pfn: Pfn,
-        order: u32,
-        dir: DmaDirection,
-    ) -> Result<DeviceAddr> {
-        let op = self.ops().device_map.ok_or(EOPNOTSUPP)?;
-        // SAFETY: Promised by the caller.
-        let addr = unsafe { op(self.as_raw(), dev.as_ptr(), pfn.page(), order, dir.as_raw()) };
-
-        // `DMA_MAPPING_ERROR`; what the driver maps is not the DMA layer's to know of.
-        if addr.addr == u64::MAX {
-            return Err(EFAULT);
-        }
-        Ok(addr.into())
-    }
-
-    /// Ends what [`op_device_map`](Self::op_device_map) began; `device_unmap`, if the driver has
-    /// it.
-    ///
-    /// # Safety
-    ///
-    /// `addr` must come from there, with the same `dev`, and not have been unmapped.
-    pub(crate) unsafe fn op_device_unmap(&self, dev: NonNull<bindings::device>, addr: &DeviceAddr) {
-        if let Some(op) = self.ops().device_unmap {
-            // SAFETY: Promised by the caller. `DeviceAddr` has the layout of the C type.
-            unsafe {
-                op(
-                    self.as_raw(),
-                    dev.as_ptr(),
-                    core::ptr::from_ref(addr).cast(),
-                )
-            };
-        }
+        Ok(PeerOps {
+            dpagemap: self,
+            map: ops.device_map.ok_or(EOPNOTSUPP)?,
+            unmap: ops.device_unmap,
+        })
     }
 
     fn ops(&self) -> &bindings::drm_pagemap_ops {
@@ -376,5 +328,79 @@ impl DrmPagemap {
                 timeslice_ms,
             )
         })
+    }
+}
+
+/// The operations of a pagemap that are for other devices.
+#[derive(Clone, Copy)]
+pub(crate) struct PeerOps<'a> {
+    dpagemap: &'a DrmPagemap,
+    map: unsafe extern "C" fn(
+        *mut bindings::drm_pagemap,
+        *mut bindings::device,
+        *mut bindings::page,
+        c_uint,
+        bindings::dma_data_direction,
+    ) -> bindings::drm_pagemap_addr,
+    unmap: Option<
+        unsafe extern "C" fn(
+            *mut bindings::drm_pagemap,
+            *mut bindings::device,
+            *const bindings::drm_pagemap_addr,
+        ),
+    >,
+}
+
+impl PeerOps<'_> {
+    /// Makes the `1 << order` pages from `page` on, a folio of the device memory or a part of one,
+    /// accessible for `dev`. May sleep. [`EFAULT`]: that could not be had.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be a valid device, and the pages in use by one folio of the pagemap's device
+    /// memory.
+    #[inline(always)]
+    pub(crate) unsafe fn map(
+        &self,
+        dev: NonNull<bindings::device>,
+        page: *mut bindings::page,
+        order: u32,
+        dir: DmaDirection,
+    ) -> Result<DeviceAddr> {
+        // SAFETY: Promised by the caller.
+        let addr = unsafe {
+            (self.map)(
+                self.dpagemap.as_raw(),
+                dev.as_ptr(),
+                page,
+                order,
+                dir.as_raw(),
+            )
+        };
+
+        // `DMA_MAPPING_ERROR`; what the driver maps is not the DMA layer's to know of.
+        if addr.addr == u64::MAX {
+            return Err(EFAULT);
+        }
+        Ok(addr.into())
+    }
+
+    /// Ends what [`map`](Self::map) began.
+    ///
+    /// # Safety
+    ///
+    /// `addr` must come from there, with the same `dev`, and not have been unmapped.
+    #[inline(always)]
+    pub(crate) unsafe fn unmap(&self, dev: NonNull<bindings::device>, addr: &DeviceAddr) {
+        if let Some(unmap) = self.unmap {
+            // SAFETY: Promised by the caller. `DeviceAddr` has the layout of the C type.
+            unsafe {
+                unmap(
+                    self.dpagemap.as_raw(),
+                    dev.as_ptr(),
+                    core::ptr::from_ref(addr).cast(),
+                )
+            };
+        }
     }
 }

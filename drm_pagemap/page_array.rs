@@ -32,7 +32,7 @@ impl<const N: usize> CopyEntries<N> {
         Ok((
             Pages {
                 entries: self.pages.get_mut(part.clone()).ok_or(EINVAL)?,
-                used: 0..0,
+                end: 0,
             },
             self.addrs.get_mut(part).ok_or(EINVAL)?,
         ))
@@ -43,8 +43,8 @@ impl<const N: usize> CopyEntries<N> {
 /// [`DeviceAddr`]s what is to be copied. Dropping the value empties them.
 pub(crate) struct Pages<'a> {
     entries: &'a mut [*mut bindings::page],
-    /// Where there are pointers.
-    used: Range<usize>,
+    /// Pointers are below this.
+    end: usize,
 }
 
 impl Pages<'_> {
@@ -58,16 +58,13 @@ impl Pages<'_> {
         let first = folio.pfn().as_usize();
         let mut page = 0;
 
-        if self.used.is_empty() {
-            self.used.start = index;
-        }
         while page < nr_pages {
             let Some(entry) = self.entries.get_mut(index + page) else {
                 break;
             };
 
             *entry = Pfn::new(first + page).page();
-            self.used.end = index + page + 1;
+            self.end = index + page + 1;
             page += 1 << piece;
         }
     }
@@ -75,19 +72,16 @@ impl Pages<'_> {
     /// As [`set`](Self::set), for a folio of one page.
     #[inline(always)]
     pub(crate) fn set_single(&mut self, index: usize, folio: &Folio) {
-        if self.used.is_empty() {
-            self.used.start = index;
-        }
         if let Some(entry) = self.entries.get_mut(index) {
             *entry = folio.page();
-            self.used.end = index + 1;
+            self.end = index + 1;
         }
     }
 
     /// Whether there are none.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.used.is_empty()
+        self.end == 0
     }
 
     /// The pointers for C.
@@ -100,7 +94,7 @@ impl Pages<'_> {
 impl Drop for Pages<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(used) = self.entries.get_mut(self.used.clone()) {
+        if let Some(used) = self.entries.get_mut(..self.end) {
             used.fill(core::ptr::null_mut());
         }
     }

@@ -7,7 +7,10 @@
 use crate::{
     bindings,
     device_addr::DeviceAddr,
-    dpagemap::DrmPagemap,
+    dpagemap::{
+        DrmPagemap,
+        PeerOps, //
+    },
     mm::{
         DmaDirection,
         Folio, //
@@ -22,29 +25,29 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// `dev` is a valid device. The entries of `addrs` that are present came from
-/// [`DrmPagemap::op_device_map`] for it, have not been unmapped, and are below `end`.
+/// [`PeerOps::map`] for it, and have not been unmapped.
 pub(crate) struct PeerMapping<'a> {
-    dpagemap: &'a DrmPagemap,
+    ops: PeerOps<'a>,
     dev: NonNull<bindings::device>,
     addrs: &'a mut [DeviceAddr],
-    end: usize,
 }
 
 impl<'a> PeerMapping<'a> {
     /// Nothing mapped yet, of a range of `dpagemap`'s memory with an entry in `addrs` for each of
-    /// its pages, none of them present, for the device that `user`'s memory is of.
+    /// its pages, none of them present, for the device that `user`'s memory is of. [`EOPNOTSUPP`]: the
+    /// driver can't map it.
+    #[inline(always)]
     pub(crate) fn new(
         dpagemap: &'a DrmPagemap,
         user: &'a DrmPagemap,
         addrs: &'a mut [DeviceAddr],
-    ) -> Self {
+    ) -> Result<Self> {
         // INVARIANT: The device is valid as long as its pagemap is borrowed; nothing is mapped.
-        Self {
-            dpagemap,
+        Ok(Self {
+            ops: dpagemap.peer_ops()?,
             dev: user.parent(),
             addrs,
-            end: 0,
-        }
+        })
     }
 
     /// Maps `folio`, the device reading or writing it as `dir` says, as the pages from `index` on.
@@ -58,19 +61,45 @@ impl<'a> PeerMapping<'a> {
         if end > self.addrs.len() {
             return Err(EINVAL);
         }
-        // INVARIANT: Mapped just below, if at all.
-        self.end = self.end.max(end);
-        // SAFETY: By the type invariant the device is valid.
-        let addr = unsafe { self.dpagemap.op_device_map(self.dev, folio, dir) }?;
+        self.map_pages(index, folio, folio.order(), dir)
+    }
+
+    /// As [`map`](Self::map), of a folio of one page; of a larger one, its first page.
+    #[inline(always)]
+    pub(crate) fn map_single(&mut self, index: usize, folio: &Folio, dir: DmaDirection) -> Result {
+        self.map_pages(index, folio, 0, dir).map(|_| ())
+    }
+
+    /// Maps the first `1 << order` pages of `folio`, which has as many.
+    #[inline(always)]
+    fn map_pages(
+        &mut self,
+        index: usize,
+        folio: &Folio,
+        order: u32,
+        dir: DmaDirection,
+    ) -> Result<u32> {
+        let entry = self.addrs.get_mut(index).ok_or(EINVAL)?;
+        // SAFETY: By the type invariant the device is valid; the pages are the folio's, which is
+        // live.
+        let addr = unsafe { self.ops.map(self.dev, folio.page(), order, dir) }?;
 
         // What a driver must not return: its own copy would not find it.
-        if !addr.is_present() || addr.order() > folio.order() {
-            // SAFETY: Mapped just now.
-            unsafe { self.dpagemap.op_device_unmap(self.dev, &addr) };
-            return Err(EFAULT);
+        if !addr.is_present() || addr.order() > order {
+            return Err(self.refuse(addr));
         }
-        self.addrs[index] = addr;
+        // INVARIANT: Mapped just now.
+        *entry = addr;
         Ok(addr.order())
+    }
+
+    /// Unmaps what was mapped just now.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, addr: DeviceAddr) -> Error {
+        // SAFETY: It was, for the device.
+        unsafe { self.ops.unmap(self.dev, &addr) };
+        EFAULT
     }
 
     /// The addresses, one entry a page.
@@ -81,13 +110,20 @@ impl<'a> PeerMapping<'a> {
 
 impl Drop for PeerMapping<'_> {
     fn drop(&mut self) {
-        for index in 0..self.end {
-            if !self.addrs[index].is_present() {
+        let mut index = 0;
+
+        while let Some(addr) = self.addrs.get_mut(index) {
+            index += 1;
+            if !addr.is_present() {
                 continue;
             }
+            if addr.order() > 0 {
+                // No other one begins within what this one is for.
+                index += 1_usize.wrapping_shl(addr.order()) - 1;
+            }
             // SAFETY: By the type invariant this undoes one mapping, once.
-            unsafe { self.dpagemap.op_device_unmap(self.dev, &self.addrs[index]) };
-            self.addrs[index] = DeviceAddr::ABSENT;
+            unsafe { self.ops.unmap(self.dev, addr) };
+            *addr = DeviceAddr::ABSENT;
         }
     }
 }

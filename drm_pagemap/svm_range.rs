@@ -260,12 +260,11 @@ impl SvmPages {
             Access::Read | Access::AsIs => DmaDirection::ToDevice,
         };
         self.peers.reserve(1, GFP_ATOMIC)?;
+
+        let ops = zdd.dpagemap().peer_ops()?;
         // SAFETY: By the type invariant the device is valid; the frames are of one folio, as the
         // CPU has them mapped as one.
-        let addr = unsafe {
-            zdd.dpagemap()
-                .op_device_map_frames(self.dev, page.pfn(), order, dir)
-        }?;
+        let addr = unsafe { ops.map(self.dev, page.pfn().page(), order, dir) }?;
 
         // INVARIANT: Mapped just now.
         self.peers.push((zdd.dpagemap().into(), addr), GFP_ATOMIC)?;
@@ -288,8 +287,10 @@ impl SvmPages {
 impl Drop for SvmPages {
     fn drop(&mut self) {
         for (dpagemap, addr) in &self.peers {
-            // SAFETY: By the type invariant this undoes one mapping, once.
-            unsafe { dpagemap.op_device_unmap(self.dev, addr) };
+            if let Ok(ops) = dpagemap.peer_ops() {
+                // SAFETY: By the type invariant this undoes one mapping, once.
+                unsafe { ops.unmap(self.dev, addr) };
+            }
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::{
         self,
         Folio,
         Frames,
-        LockedFolio, //
+        LockedFolio,
+        Singles, //
     },
     policy::{
         thrash,
@@ -134,19 +135,19 @@ impl Zdd {
 
     /// Begins to take device frames into use for this allocation, as `nr` folios at most. [`EINVAL`]:
     /// they are not of its pagemap.
+    #[inline(always)]
     pub fn attach<'a>(this: &'a ARef<Self>, frames: Frames<'a>, nr: usize) -> Result<Attach<'a>> {
         if !core::ptr::eq(frames.zone(), this.dpagemap.zone_device()) {
             return Err(EINVAL);
         }
 
         // All of the references at once: one by one, they would cost more than all the rest.
-        let refs = i32::try_from(nr)?;
-        this.refs.as_atomic().add(refs, Relaxed);
+        this.refs.as_atomic().add(i32::try_from(nr)?, Relaxed);
         // INVARIANT: Taken just now.
         Ok(Attach {
             zdd: this,
             frames,
-            refs,
+            refs: nr,
         })
     }
 
@@ -299,7 +300,7 @@ impl Zdd {
 pub struct Attach<'a> {
     zdd: &'a Zdd,
     frames: Frames<'a>,
-    refs: i32,
+    refs: usize,
 }
 
 impl Attach<'_> {
@@ -317,10 +318,7 @@ impl Attach<'_> {
     /// As [`folio`](Self::folio).
     #[inline(always)]
     pub(crate) fn take(&mut self, index: usize, order: u32) -> Result<LockedFolio> {
-        if self.refs == 0 {
-            return Err(ENOSPC);
-        }
-
+        let refs = self.refs.checked_sub(1).ok_or(ENOSPC)?;
         let data = core::ptr::from_ref::<Zdd>(self.zdd).cast_mut().cast();
         // SAFETY: `folio_free()` of `Zdd` is the callback of all pagemaps, and finds a reference
         // that is given up below. The frames are the allocation's, which its driver gave to no one
@@ -330,8 +328,46 @@ impl Attach<'_> {
         trace::attached(&mut folio);
 
         // INVARIANT: One of them is the folio's now.
-        self.refs -= 1;
+        self.refs = refs;
         Ok(folio)
+    }
+}
+
+impl Attach<'_> {
+    /// Fills all `places` that can be with folios of one page, each made of the frame at the same index,
+    /// and calls `made` with it.
+    ///
+    /// [`ENOSPC`]: there would be more than was said. Else as [`folio`](Self::folio).
+    #[inline(always)]
+    pub(crate) fn fill(
+        &mut self,
+        mut places: Singles<'_>,
+        mut made: impl FnMut(usize, &Folio),
+    ) -> Result {
+        let nr_pages = places.nr_pages();
+        let frames = self.frames.first(nr_pages);
+        let pfns = frames.pfns();
+
+        if pfns.len() < nr_pages || !frames.are_its_own() {
+            return Err(EINVAL);
+        }
+        let data = core::ptr::from_ref::<Zdd>(self.zdd).cast_mut().cast();
+
+        for index in 0..nr_pages.min(pfns.len()) {
+            let Some(place) = places.at(index) else {
+                continue;
+            };
+            let refs = self.refs.checked_sub(1).ok_or(ENOSPC)?;
+            // SAFETY: As in `take`; it was checked above that the frame is one of the zone device.
+            let mut folio = unsafe { frames.init_checked(pfns[index], 0, data) }?;
+
+            trace::attached(&mut folio);
+            // INVARIANT: One of them is the folio's now.
+            self.refs = refs;
+            made(index, &folio);
+            place.fill(folio)?;
+        }
+        Ok(())
     }
 }
 
@@ -340,7 +376,10 @@ impl Drop for Attach<'_> {
     fn drop(&mut self) {
         if self.refs > 0 {
             // Not the last ones: `zdd` has one.
-            self.zdd.refs.as_atomic().fetch_sub(self.refs, Relaxed);
+            self.zdd
+                .refs
+                .as_atomic()
+                .fetch_sub(self.refs as i32, Relaxed);
         }
     }
 }

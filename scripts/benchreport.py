@@ -116,6 +116,23 @@ def _floor_table(rows):
     return lines
 
 
+def _layer_table(rows):
+    """Of targets of the layer's own share that are not met: what it does in a whole operation."""
+    used = [group for group in breakdown.LAYER_GROUPS if any(row["ours"]["layer"][group] for row in rows)]
+    lines = [["op", "pages", "size", "C: each page", "C: the rest", "half of both", "Rust", *used, "ratio", "C, all parts but core mm",
+              "Rust", "ratio"]]
+    for row in rows:
+        target = LAYER_TARGETS.get(row["op"])
+        if target is None or round(row["layer_ratio"], 3) <= target:
+            continue
+        c, ours = row["c"]["layer"], row["ours"]["layer"]
+        wide = [sum(row[provider]["buckets"][part] for part in PARTS if part != breakdown.CORE) for provider in PROVIDERS]
+        lines.append([*_case(row), str(c[breakdown.LOOPS]), str(sum(c.values()) - c[breakdown.LOOPS]),
+                      f"{target * sum(c.values()):.0f}", str(sum(ours.values())), *(str(ours[group]) for group in used),
+                      f"{row['layer_ratio']:.3f}", *map(str, wide), f"{ratio(wide[1], wide[0]):.3f}"])
+    return lines
+
+
 def _wall_table(rows):
     lines = [["op", "pages", "size", "vCPUs", "C MB/s", "quartiles", "Rust MB/s", "quartiles", "ratio", "target", "met",
               "copy MB/s", "bound"]]
@@ -157,6 +174,12 @@ TITLES = (
     ("What the paths are made of", "The same instructions, by the functions that they are in."),
     ("What bounds the targets that are not met", "As shares of C's path: what the layer does not decide, what that leaves of"
      " the target for the layer and the memory it takes, what these take, and what the ratio would be without them."),
+    ("What bounds the layer's share", "Where its target is not met: instructions of one whole operation. *Each page* is what"
+     " is executed about as often as there are pages; the rest once in a call, or for a large folio. It is by the"
+     " functions that it is in, with what the compiler has put into them: the operation's own looks up the area, the"
+     " pagemap and its policy, and plans. Half of what C's layer takes would have to do for all of that. C's layer leaves"
+     " some of it to others, as arrays that come zeroed, and a DMA mapping for each page: the last columns are of the layer"
+     " with page allocation, DMA mapping and the memory that it takes."),
     ("Wall clock", "MB/s: medians, and the quartiles around them. All copies are made by the copy engine of the emulated GPU,"
      " which the driver waits for by interrupt. Peers are two halves of one device's VRAM, between which it copies."
      " `copy` is that alone, of all bytes at once, as C's layer has it made; with `bound`, the ratio, all of the rest"
@@ -167,8 +190,8 @@ TITLES = (
 
 def _tables(result):
     rows, wall = result["instructions"], result["wall"]
-    for (title, words), lines in zip(TITLES, (_path_table(rows), _part_table(rows), _floor_table(rows), _wall_table(wall),
-                                             _held_table(wall or rows))):
+    for (title, words), lines in zip(TITLES, (_path_table(rows), _part_table(rows), _floor_table(rows), _layer_table(rows),
+                                             _wall_table(wall), _held_table(wall or rows))):
         if len(lines) > 1:
             yield title, words, lines
 

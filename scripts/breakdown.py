@@ -27,6 +27,32 @@ _PATTERNS = (
 )
 
 
+# What the layer does, by function, with what is inlined in it; for ours, by the module of Rust that the
+# function is of. The first match counts. In front of it is what is executed about as often as there
+# are pages, whatever the function: the loops over them.
+LOOPS, OPERATION = "each page", "operation"
+_GROUPS = (
+    ("policy", re.compile(r".*(6policy|drm_pagemap_read_(fault|thrash)|get_devmem_timeslice)")),
+    ("DMA", re.compile(r".*(3dma|6mapper|8dma_page|12peer_mapping|_dma_|map_system_pages|unmap_pages)")),
+    ("guard of folios", re.compile(r".*(9zap_guard|finalize_guarded|folio_(revive|give_back|end_revival|get|put))")),
+    (OPERATION, re.compile(r".*7migrate|drm_pagemap_(migrate|evict|is_resident)")),
+    ("arrays, folios", re.compile(r".*(9migration|5steps|5tally|4pool|9vma_range|11zone_device|5folio|"
+                                  r"helper_(locked_ram|zone_device|clear_head)|cpages|skip_retired|get_devmem_page)")),
+    ("allocation's data", re.compile(r".*(3zdd|7dev_ops|15dpagemap_devmem|8dpagemap|zdd|folio_free|drm_pagemap_put|"
+                                     r"refcount|atomic|krealloc)")),
+    ("other", re.compile("")),
+)
+LAYER_GROUPS = (LOOPS, *(name for name, _ in _GROUPS))
+
+
+def group_of(symbol, count, pages):
+    """What an instruction of the layer, executed `count` times for as many pages, is for."""
+    # Loops may be unrolled, by eight at most.
+    if pages > 1 and count >= max(4, pages / 8):
+        return LOOPS
+    return next(name for name, pattern in _GROUPS if pattern.match(symbol))
+
+
 def bucket_of(symbol, module):
     # What is Rust in the driver is mostly instances of the layer's generic functions.
     if module == "drm_pagemap_bench" and not symbol.startswith(("_R", "bench_door_migrate")):
@@ -59,21 +85,28 @@ class Symbols:
         return self.names[bisect.bisect_right(self.addresses, address) - 1]
 
 
-def read(path, symbols):
-    """{case number: {"path": n, "callbacks": n, "buckets": {...}, "functions": [[bucket, name, n], ...]}}"""
+def read(path, symbols, pages):
+    """{case number: {"path": n, "callbacks": n, "buckets": {...}, "layer": {...}, "functions": [[bucket, name, n], ...]}}
+
+    `pages` has the number of pages of each case; "layer" is by group.
+    """
     cases = {}
-    functions = None
+    case = functions = None
     with open(path, encoding="ascii") as file:
         for line in file:
             if line.startswith("case "):
                 words = line.split()
                 case = {"path": int(words[3]), "callbacks": int(words[5])}
                 functions = case["functions"] = {}
+                case["layer"] = dict.fromkeys(LAYER_GROUPS, 0)
+                case["pages"] = pages[len(cases)]
                 cases[int(words[1])] = case
                 continue
             address, count = line.split()
             name = symbols.at(int(address, 16)) if address != "0" else ("user space", None)
             functions[name] = functions.get(name, 0) + int(count)
+            if name[1] is not None and bucket_of(*name) == LAYER:
+                case["layer"][group_of(name[0], int(count), case["pages"])] += int(count)
     for case in cases.values():
         buckets = dict.fromkeys(BUCKETS, 0)
         listed = []

@@ -166,7 +166,7 @@ impl<B: Fn()> Chunk<'_, B> {
         if !plan.has_device_sources {
             self.copy_ram(&mut pages, plan, all, &mut attach, copies)?;
         } else if let Some(from) = &plan.uniform {
-            self.copy_peer(&mut pages, plan, all, from, &mut attach, copies)?;
+            self.copy_peer_singles(&mut pages, from, &mut attach, copies)?;
         } else {
             self.copy_runs(&mut pages, plan, &mut attach, copies)?;
         }
@@ -231,13 +231,10 @@ impl<B: Fn()> Chunk<'_, B> {
 
         if plan.is_simple {
             // In two turns: each has little to keep in mind.
-            pages.fill_singles(|index, _| {
-                let folio = attach.take(index, 0)?;
-
-                device_pages.set_single(index, &folio);
-                Ok(Some(folio))
+            attach.fill(pages.singles(), |index, folio| {
+                device_pages.set_single(index, folio);
             })?;
-            pages.for_single_sources(|index, source| dma.map_single(index, source))?;
+            dma.map_singles(pages.single_sources())?;
         } else {
             pages.fill(run, |step| {
                 if !plan.moves(step) {
@@ -271,27 +268,8 @@ impl<B: Fn()> Chunk<'_, B> {
     ) -> Result {
         let start = run.start;
         let (mut device_pages, addrs) = copies.part(run.clone())?;
-        let mut mapping = PeerMapping::new(self.zdd.dpagemap(), from.dpagemap(), addrs);
+        let mut mapping = PeerMapping::new(self.zdd.dpagemap(), from.dpagemap(), addrs)?;
 
-        if plan.uniform.is_some() {
-            pages.fill_singles(|index, source| {
-                if let Some(source) = source {
-                    device_pages.set_single(index, source);
-                }
-                attach.take(index, 0).map(Some)
-            })?;
-            pages.for_single_destinations(|index, folio| {
-                mapping
-                    .map(index, folio, DmaDirection::FromDevice)
-                    .map(|_| ())
-            })?;
-            (self.busy)();
-            return from.devmem().copy_to_ram(
-                &mut device_pages,
-                mapping.addrs(),
-                Some(self.zdd.devmem()),
-            );
-        }
         pages.fill(run, |step| {
             if !plan.moves(step) {
                 return Ok(None);
@@ -304,6 +282,40 @@ impl<B: Fn()> Chunk<'_, B> {
             }
             Ok(Some(folio))
         })?;
+        (self.busy)();
+        from.devmem()
+            .copy_to_ram(&mut device_pages, mapping.addrs(), Some(self.zdd.devmem()))
+    }
+
+    /// The same for single pages, which all of the range are.
+    #[inline(never)]
+    fn copy_peer_singles<const N: usize>(
+        &self,
+        pages: &mut Collected<'_>,
+        from: &Zdd,
+        attach: &mut Attach<'_>,
+        copies: &mut CopyEntries<N>,
+    ) -> Result {
+        let (mut device_pages, addrs) = copies.part(0..pages.nr_pages())?;
+        let mut mapping = PeerMapping::new(self.zdd.dpagemap(), from.dpagemap(), addrs)?;
+
+        // In three turns: each has little to keep in mind.
+        let sources = pages.single_sources();
+
+        for index in 0..sources.nr_pages() {
+            if let Some(source) = sources.at(index) {
+                device_pages.set_single(index, source);
+            }
+        }
+        attach.fill(pages.singles(), |_, _| ())?;
+
+        let folios = pages.single_destinations();
+
+        for index in 0..folios.nr_pages() {
+            if let Some(folio) = folios.at(index) {
+                mapping.map_single(index, folio, DmaDirection::FromDevice)?;
+            }
+        }
         (self.busy)();
         from.devmem()
             .copy_to_ram(&mut device_pages, mapping.addrs(), Some(self.zdd.devmem()))
@@ -387,13 +399,14 @@ impl<'a> Plan<'a> {
         if self.is_resident(first) || !self.can_move(first) {
             return None;
         }
-        let mut same = 0;
-        // No error comes from there.
-        let _ = pages.for_single_sources(|_, source| {
-            same += usize::from(zdd.is_of(source));
-            Ok(())
-        });
-        (same == pages.nr_pages()).then(|| zdd.into())
+        let sources = pages.single_sources();
+
+        for index in 0..sources.nr_pages() {
+            if !sources.at(index).is_some_and(|source| zdd.is_of(source)) {
+                return None;
+            }
+        }
+        Some(zdd.into())
     }
 
     /// Counts what moves, where not all of it comes from RAM.

@@ -271,13 +271,17 @@ impl<'a> Job<'a> {
     }
 }
 
-/// How many of `pfns` there are before the last one with which a folio may begin that goes on behind
-/// them; not 0.
+/// How many of `pfns` there are before a folio that may go on behind them; not 0.
 fn whole_folios(pfns: &[Pfn]) -> usize {
-    let first = |pfn: &Pfn| pfn.as_usize() % NR_PMD_PAGES == 0;
+    let Some(last) = pfns.last() else {
+        return 0;
+    };
+    // Where it would begin, its frames being contiguous.
+    let behind = last.as_usize() % NR_PMD_PAGES;
+    let first = Pfn::new(last.as_usize() - behind);
 
-    match pfns.iter().rposition(first) {
-        Some(at) if at > 0 && pfns.len() - at < NR_PMD_PAGES => at,
+    match pfns.len().checked_sub(behind + 1) {
+        Some(at) if at > 0 && behind + 1 < NR_PMD_PAGES && pfns.get(at) == Some(&first) => at,
         _ => pfns.len(),
     }
 }

@@ -95,15 +95,22 @@ fn copy_home<'a, const N: usize>(
             Ok(Some(folio))
         })?;
     } else {
-        pages.fill_singles(|index, source| {
-            let Some(source) = source.filter(|source| zdd.has_contents(source)) else {
-                return Ok(None);
+        let mut places = pages.singles();
+
+        for index in 0..places.nr_pages() {
+            let Some(place) = places.at(index) else {
+                continue;
+            };
+            let Some(source) = place.folio().filter(|source| zdd.has_contents(source)) else {
+                continue;
             };
 
             device_pages.set_single(index, source);
-            LockedFolio::new_ram(policy(index), 0).map(Some)
-        })?;
-        pages.for_single_destinations(|index, folio| dma.map_single(index, folio))?;
+            place.fill(LockedFolio::new_ram(policy(index), 0)?)?;
+        }
+
+        // In a turn of its own: each has little to keep in mind.
+        dma.map_singles(pages.single_destinations())?;
     }
     if device_pages.is_empty() {
         return Ok(false);
@@ -125,20 +132,20 @@ fn copy_page_home<'a>(
     policy: impl Fn(usize) -> RamPolicy<'a>,
 ) -> Result<bool> {
     let devmem = zdd.devmem();
-    let mut copied = false;
+    let Some(place) = pages.only_single() else {
+        return Ok(false);
+    };
+    let Some(source) = place.folio().filter(|source| zdd.has_contents(source)) else {
+        return Ok(false);
+    };
+    let folio = LockedFolio::new_ram(policy(0), 0)?;
+    let dma = devmem.dma_page(DmaDirection::FromDevice, &folio)?;
 
-    pages.fill_singles(|index, source| {
-        let Some(source) = source.filter(|source| zdd.has_contents(source)) else {
-            return Ok(None);
-        };
-        let folio = LockedFolio::new_ram(policy(index), 0)?;
-        let dma = devmem.dma_page(DmaDirection::FromDevice, &folio)?;
-
-        devmem.copy_page_to_ram(source, dma.addr())?;
-        copied = true;
-        Ok(Some(folio))
-    })?;
-    Ok(copied)
+    devmem.copy_page_to_ram(source, dma.addr())?;
+    // The mapping ends before anybody reads the page: that may copy, from a bounce buffer.
+    drop(dma);
+    place.fill(folio)?;
+    Ok(true)
 }
 
 /// Has the driver of `zdd` copy folios of its device memory to RAM: those of `pairs`, each of a place
@@ -180,11 +187,12 @@ pub(super) fn retire_sources(migrated: &Migrated<'_>) -> usize {
 /// As [`retire_sources`], where all that were migrated are pages of `zdd`.
 #[inline(always)]
 pub(super) fn retire_own_sources(migrated: &Migrated<'_>, zdd: &Zdd) -> usize {
-    let mut pages = 0;
+    let mut pages = 0_usize;
 
     migrated.for_each_source(|source, nr_pages| {
         zdd.retire_own(source);
-        pages += nr_pages;
+        // No more than the range has.
+        pages = pages.wrapping_add(nr_pages);
     });
     pages
 }

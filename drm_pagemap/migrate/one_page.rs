@@ -96,9 +96,9 @@ fn copy_ram(zdd: &Zdd, source: Option<&Folio>, folio: &Folio) -> Result {
 #[inline(always)]
 fn copy_peer(zdd: &Zdd, source: &Folio, from: &Zdd, folio: &Folio) -> Result {
     let mut addr = [DeviceAddr::ABSENT];
-    let mut mapping = PeerMapping::new(zdd.dpagemap(), from.dpagemap(), &mut addr);
+    let mut mapping = PeerMapping::new(zdd.dpagemap(), from.dpagemap(), &mut addr)?;
 
-    mapping.map(0, folio, DmaDirection::FromDevice)?;
+    mapping.map_single(0, folio, DmaDirection::FromDevice)?;
     from.devmem()
         .copy_page_to_peer(source, mapping.addrs(), zdd.devmem())
 }

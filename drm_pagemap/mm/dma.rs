@@ -11,6 +11,7 @@ use crate::{
         mapper::Mapper,
         Folio,
         Pfn,
+        SingleFolios,
         NR_PMD_PAGES,
         PMD_ORDER, //
     },
@@ -69,8 +70,8 @@ impl DmaDirection {
 /// # Invariants
 ///
 /// If `mapper` has a range of I/O virtual addresses, each entry of `addrs` that is present is linked
-/// into it. Otherwise each of them is mapped: those of order 0 by the run, from one bit of `bounds`
-/// to the next, others by themselves, with the size that their order says.
+/// into it. Otherwise each of them is mapped: those of order 0 by the run, up to the next bit of
+/// `bounds`, others by themselves, with the size that their order says.
 pub struct DmaMapping<'a> {
     mapper: Mapper,
     addrs: &'a mut [DeviceAddr],
@@ -81,7 +82,7 @@ pub struct DmaMapping<'a> {
     run: Run,
     /// How many pages a run may have.
     limit: usize,
-    /// A bit for each entry at which a run, or what is behind one, begins.
+    /// A bit for each entry that is the first one behind a run.
     bounds: [u64; NR_PMD_PAGES / 64],
 }
 
@@ -127,6 +128,27 @@ impl Run {
         }
         self.end += 1;
         true
+    }
+
+    /// Takes in as many of `folios` from `index` on as go on where it ends, `most` at most. Returns
+    /// their number.
+    #[inline(always)]
+    fn extend_by(&mut self, folios: SingleFolios<'_>, index: usize, most: usize) -> usize {
+        let up = folios.nr_contiguous(index, most, Pfn::new(self.up), 1);
+        let down = match up {
+            0 => folios.nr_contiguous(index, most, Pfn::new(self.down), -1),
+            _ => 0,
+        };
+
+        if up > 0 {
+            self.up += up;
+            self.down = Self::NONE;
+        } else if down > 0 {
+            self.down = self.down.wrapping_sub(down);
+            self.up = Self::NONE;
+        }
+        self.end += up + down;
+        up + down
     }
 
     /// The number of pages.
@@ -194,7 +216,51 @@ impl<'a> DmaMapping<'a> {
         if self.addrs.len() == 1 {
             return self.map_only(index, folio);
         }
-        self.map_other(index, folio).map(|_| ())
+        self.next_run(index, folio)
+    }
+
+    /// Maps the run at hand, and begins another one with a folio of one page.
+    #[inline(never)]
+    fn next_run(&mut self, index: usize, folio: &Folio) -> Result {
+        // What was not asked yet, or is not by runs.
+        if self.limit <= 1 || folio.is_large() {
+            return self.map_other(index, folio).map(|_| ());
+        }
+        if index >= self.addrs.len() || index < self.end.max(self.run.end) {
+            return Err(EINVAL);
+        }
+        self.map_run()?;
+        self.run = Run::new(index, folio.pfn());
+        Ok(())
+    }
+
+    /// Maps all of `folios`, each as the page at its index. Else as [`map`](Self::map).
+    #[inline(always)]
+    pub fn map_singles(&mut self, folios: SingleFolios<'_>) -> Result {
+        let mut index = 0;
+
+        while index < folios.nr_pages() {
+            let folio = folios.at(index);
+
+            index += 1;
+            if let Some(folio) = folio {
+                self.map_single(index - 1, folio)?;
+                index += self.extend_run(folios, index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes into the run at hand what goes on there of `folios` from `index` on, one behind the page
+    /// that was mapped just now. Returns the number of pages.
+    #[inline(always)]
+    fn extend_run(&mut self, folios: SingleFolios<'_>, index: usize) -> usize {
+        if self.run.end != index {
+            return 0;
+        }
+        let most = self.limit.saturating_sub(self.run.nr_pages());
+
+        self.run.extend_by(folios, index, most)
     }
 
     /// Maps what does not go on the run at hand.
@@ -225,7 +291,7 @@ impl<'a> DmaMapping<'a> {
             let addr = unsafe { self.mapper.map(phys, PAGE_SIZE << piece) }?;
 
             if piece == 0 {
-                self.set_bounds(index + first, 1);
+                self.set_bound(index + first + 1);
             }
             // INVARIANT: Mapped with the size that its order says.
             self.addrs[index + first] = DeviceAddr::system(addr, piece, self.mapper.dir());
@@ -249,13 +315,20 @@ impl<'a> DmaMapping<'a> {
         Ok(())
     }
 
-    /// Notes that a run of `nr` pages begins at `start`.
-    fn set_bounds(&mut self, start: usize, nr: usize) {
-        for at in [start, start + nr] {
-            if let Some(word) = self.bounds.get_mut(at / 64) {
-                *word |= 1 << (at % 64);
-            }
+    /// Notes that a run ends before the page at `end`.
+    #[inline(always)]
+    fn set_bound(&mut self, end: usize) {
+        if let Some(word) = self.bounds.get_mut(end / 64) {
+            *word |= 1 << (end % 64);
         }
+    }
+
+    /// Whether one does.
+    #[inline(always)]
+    fn is_bound(&self, end: usize) -> bool {
+        self.bounds
+            .get(end / 64)
+            .is_some_and(|word| word >> (end % 64) & 1 != 0)
     }
 
     /// The first bound behind `start`, or where mapped entries end.
@@ -281,12 +354,31 @@ impl<'a> DmaMapping<'a> {
     /// Maps the run at hand, if there is one; page by page, if it can't be had as one.
     #[inline(always)]
     fn map_run(&mut self) -> Result {
-        if self.run.nr_pages() == 0 {
-            return Ok(());
+        match self.run.nr_pages() {
+            0 => Ok(()),
+            1 => self.map_run_of_one(),
+            _ => self.map_run_of_some(),
         }
-        self.map_run_of_some()
     }
 
+    /// The same where the run is just a page: in scattered RAM, most are.
+    #[inline(always)]
+    fn map_run_of_one(&mut self) -> Result {
+        let (start, pfn) = (self.run.start, self.run.first());
+
+        self.run = Run::default();
+        let entry = self.addrs.get_mut(start).ok_or(EINVAL)?;
+        // SAFETY: A live folio of RAM.
+        let addr = unsafe { self.mapper.map(pfn.phys(), PAGE_SIZE) }?;
+
+        // INVARIANT: Mapped as a run.
+        *entry = DeviceAddr::system(addr, 0, self.mapper.dir());
+        self.end = start + 1;
+        self.set_bound(start + 1);
+        Ok(())
+    }
+
+    #[inline(never)]
     fn map_run_of_some(&mut self) -> Result {
         let run = mem::take(&mut self.run);
         let nr = run.nr_pages();
@@ -306,7 +398,7 @@ impl<'a> DmaMapping<'a> {
         if let Ok(addr) = unsafe { self.mapper.map(phys, nr << PAGE_SHIFT) } {
             let mut addr = DeviceAddr::system(addr.wrapping_add(first), 0, self.mapper.dir());
 
-            self.set_bounds(run.start, nr);
+            self.set_bound(run.end);
             // INVARIANT: Mapped as a run.
             for entry in &mut self.addrs[run.start..run.end] {
                 *entry = addr;
@@ -314,9 +406,6 @@ impl<'a> DmaMapping<'a> {
             }
             self.end = run.end;
             return Ok(());
-        }
-        if nr == 1 {
-            return Err(EFAULT);
         }
 
         let mut phys = phys.wrapping_add(first);
@@ -326,7 +415,7 @@ impl<'a> DmaMapping<'a> {
 
             phys = phys.wrapping_add(step);
             // INVARIANT: Mapped as a run of its own.
-            self.set_bounds(page, 1);
+            self.set_bound(page + 1);
             self.addrs[page] = DeviceAddr::system(addr, 0, self.mapper.dir());
             self.end = page + 1;
         }
@@ -400,6 +489,13 @@ impl DmaMapping<'_> {
             let order = addr.order();
 
             if !addr.is_present() {
+                index += 1;
+                continue;
+            }
+            if order == 0 && !has_iova && self.is_bound(index + 1) {
+                // SAFETY: By the type invariant this undoes one mapping, once.
+                unsafe { self.mapper.unmap(addr.addr(), PAGE_SIZE) };
+                self.addrs[index] = DeviceAddr::ABSENT;
                 index += 1;
                 continue;
             }

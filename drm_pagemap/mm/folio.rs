@@ -68,8 +68,12 @@ impl Folio {
     /// `folio` must be a valid folio on which a reference is held for `'a`.
     #[inline(always)]
     pub unsafe fn from_raw<'a>(folio: *mut bindings::folio) -> &'a Self {
-        // SAFETY: `Folio` is transparent; the rest is promised by the caller.
-        unsafe { &*folio.cast() }
+        // SAFETY: `Folio` is transparent; the rest is promised by the caller. That it is not null is
+        // said for the compiler, which else looks, where the pointer was computed.
+        unsafe {
+            core::hint::assert_unchecked(!folio.is_null());
+            &*folio.cast()
+        }
     }
 
     /// The C pointer.

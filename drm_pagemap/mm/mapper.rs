@@ -155,6 +155,7 @@ impl Mapper {
     /// # Safety
     ///
     /// They must be in use as long as the device uses the address.
+    #[inline(always)]
     pub(super) unsafe fn map(&self, phys: u64, size: usize) -> Result<DmaAddress> {
         // By its physical address: device-coherent memory can be mapped like RAM, but is not taken
         // for that where a page is asked for.
@@ -174,6 +175,7 @@ impl Mapper {
     /// # Safety
     ///
     /// [`map`](Self::map) must have returned `addr` for as many; this is called once for it.
+    #[inline(always)]
     pub(super) unsafe fn unmap(&self, addr: DmaAddress, size: usize) {
         // SAFETY: The device is valid by the type invariant; the rest is promised by the caller.
         unsafe { bindings::dma_unmap_phys(self.dev.as_ptr(), addr, size, self.dir.as_raw(), 0) };

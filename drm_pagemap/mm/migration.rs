@@ -11,6 +11,7 @@
 use crate::{
     bindings,
     mm::{
+        pfn::Wanted,
         vma_range::Args,
         Arrays,
         Fault,
@@ -19,6 +20,7 @@ use crate::{
         LockedFolio,
         MigratePfn,
         PagemapOwner,
+        Pfn,
         Select,
         Step,
         Steps,
@@ -313,52 +315,46 @@ impl<'a> Collected<'a> {
         Ok(())
     }
 
-    /// As [`fill`](Self::fill), where each source is a single page that can be migrated, or a hole:
-    /// `choose` is called with its place and the page. Others are left alone.
+    /// The places of all pages of the range.
     #[inline(always)]
-    pub fn fill_singles(
-        &mut self,
-        mut choose: impl FnMut(usize, Option<&Folio>) -> Result<Option<LockedFolio>>,
-    ) -> Result {
+    pub fn singles(&mut self) -> Singles<'_> {
         let (src, dst) = self.0.arrays.both();
+        let len = src.len().min(dst.len());
 
-        // Both are as long; said so that no index need be checked.
-        let dst = dst.get_mut(..src.len()).unwrap_or_default();
-
-        for index in 0..dst.len().min(src.len()) {
-            let source = src[index];
-
-            if !source.is_migrating() || source.is_compound() {
-                continue;
-            }
-            // SAFETY: By the type invariant there is a reference; the core marks all large folios as
-            // compound, so the page is a folio.
-            let Some(folio) = choose(index, unsafe { source.single_folio() })? else {
-                continue;
-            };
-
-            if folio.is_large() {
-                return Err(EINVAL);
-            }
-            debug_assert!(dst[index] == MigratePfn::NONE);
-            // INVARIANT: The entry takes over the reference and the lock, at the place of a source
-            // of the same order.
-            dst[index] = folio.into_single_migrate_pfn();
+        // As long, for all to see: no index that is below it need be checked.
+        Singles {
+            src: src.get(..len).unwrap_or_default(),
+            dst: dst.get_mut(..len).unwrap_or_default(),
         }
-        Ok(())
     }
 
-    /// Calls `f` with the place of each source that can be migrated, and its page, where all are as
-    /// for [`fill_singles`](Self::fill_singles).
+    /// The place of the only page of the range, as [`Singles::at`] says.
     #[inline(always)]
-    pub fn for_single_sources(&self, f: impl FnMut(usize, &Folio) -> Result) -> Result {
-        for_singles(self.0.arrays.src(), MigratePfn::is_migrating, f)
+    pub fn only_single(&mut self) -> Option<Single<'_>> {
+        match self.0.arrays.both() {
+            ([source], [destination]) => Single::new(*source, destination),
+            _ => None,
+        }
     }
 
-    /// The same for the destinations that were put there.
+    /// The sources that can be migrated, as far as they are single pages.
     #[inline(always)]
-    pub fn for_single_destinations(&self, f: impl FnMut(usize, &Folio) -> Result) -> Result {
-        for_singles(self.0.arrays.dst(), |_| true, f)
+    pub fn single_sources(&self) -> SingleFolios<'_> {
+        // INVARIANT: By the type invariant of `Inner`.
+        SingleFolios {
+            entries: self.0.arrays.src(),
+            wanted: Wanted::Migrating,
+        }
+    }
+
+    /// The destinations that were put in place, as far as they are single pages.
+    #[inline(always)]
+    pub fn single_destinations(&self) -> SingleFolios<'_> {
+        // INVARIANT: By the type invariant of `Inner`.
+        SingleFolios {
+            entries: self.0.arrays.dst(),
+            wanted: Wanted::Any,
+        }
     }
 
     /// Has the process map the large source folio at `index` page by page from now on, if it was
@@ -415,34 +411,131 @@ impl Drop for Collected<'_> {
     }
 }
 
+/// Places that are to be filled with folios of one page.
+// To be looked at one by one, by a loop over indices: what an iterator makes of that is larger.
+pub struct Singles<'a> {
+    src: &'a [MigratePfn],
+    dst: &'a mut [MigratePfn],
+}
+
+impl Singles<'_> {
+    /// The number of places.
+    #[inline(always)]
+    pub fn nr_pages(&self) -> usize {
+        self.dst.len()
+    }
+
+    /// The place at `index`, if a source is there that can be migrated, and is a single page, or a hole
+    /// of that size.
+    #[inline(always)]
+    pub fn at(&mut self, index: usize) -> Option<Single<'_>> {
+        Single::new(*self.src.get(index)?, self.dst.get_mut(index)?)
+    }
+}
+
+/// The place of a page that can be migrated, or of a hole, to be filled with a folio of one page.
+pub struct Single<'a> {
+    /// An entry of the sources, that is not compound.
+    source: MigratePfn,
+    /// The one of the destinations beside it.
+    destination: &'a mut MigratePfn,
+}
+
+impl<'a> Single<'a> {
+    #[inline(always)]
+    fn new(source: MigratePfn, destination: &'a mut MigratePfn) -> Option<Self> {
+        if !source.is_migrating() || source.is_compound() {
+            return None;
+        }
+        Some(Self {
+            source,
+            destination,
+        })
+    }
+
+    /// The page, locked and referenced; [`None`] for a hole.
+    #[inline(always)]
+    pub fn folio(&self) -> Option<&'a Folio> {
+        // SAFETY: By the type invariant of `Inner` there is a reference, as long as the arrays are
+        // borrowed; the core marks all large folios as compound, so the page is a folio.
+        unsafe { self.source.single_folio() }
+    }
+
+    /// Puts `folio` there. Whoever copies fills it with the source's bytes before
+    /// [`migrate`](Collected::migrate). There must be none yet. [`EINVAL`]: it is a large folio.
+    #[inline(always)]
+    pub fn fill(self, folio: LockedFolio) -> Result {
+        if folio.is_large() {
+            return Err(EINVAL);
+        }
+        debug_assert!(*self.destination == MigratePfn::NONE);
+        // INVARIANT: The entry takes over the reference and the lock, at the place of a source of
+        // the same order.
+        *self.destination = folio.into_single_migrate_pfn();
+        Ok(())
+    }
+}
+
+/// The folios of one page among the sources of a migration, or the destinations.
+///
+/// # Invariants
+///
+/// Entries that name pages hold references on their folios, for as long as the arrays are borrowed.
+// As `Singles`, for loops over indices.
+#[derive(Clone, Copy)]
+pub struct SingleFolios<'a> {
+    entries: &'a [MigratePfn],
+    wanted: Wanted,
+}
+
+impl<'a> SingleFolios<'a> {
+    /// The number of places.
+    #[inline(always)]
+    pub fn nr_pages(self) -> usize {
+        self.entries.len()
+    }
+
+    /// The one at `index`, if there is one.
+    #[inline(always)]
+    pub fn at(self, index: usize) -> Option<&'a Folio> {
+        let entry = self
+            .entries
+            .get(index)
+            .filter(|entry| entry.is_single(self.wanted))?;
+
+        // SAFETY: By the type invariant; large folios are marked as compound, so the page is a folio.
+        unsafe { entry.single_folio() }
+    }
+
+    /// How many there are from `index` on, `most` at most, in the places of as many pages one behind
+    /// another, the first of which has the frame `pfn`, and each other the one that is by `step` (1,
+    /// or -1) away from that of the one before.
+    #[inline(always)]
+    pub(super) fn nr_contiguous(self, index: usize, most: usize, pfn: Pfn, step: isize) -> usize {
+        let entries = self.entries.get(index..).unwrap_or_default();
+        let mut pfn = pfn;
+        let mut nr = 0;
+
+        for entry in entries.iter().take(most) {
+            if !entry.is_single_of(self.wanted, pfn) {
+                break;
+            }
+            pfn = Pfn::new(pfn.as_usize().wrapping_add_signed(step));
+            nr += 1;
+        }
+        nr
+    }
+}
+
 /// Whether any of the entries stands for a large folio, or a hole to be filled with one.
 #[inline(always)]
 fn has_compound(src: &[MigratePfn]) -> bool {
     match src {
-        [entry] => entry.is_compound(),
+        // Mostly, all of them are.
+        [entry, ..] if entry.is_compound() => true,
+        [_] => false,
         _ => src.iter().fold(0, |any, entry| any | entry.bits()) & MigratePfn::COMPOUND != 0,
     }
-}
-
-/// Calls `f` with the place and the page of each of `entries` that names a single page, as they are in
-/// the type invariant of [`Inner`], and is `wanted`.
-#[inline(always)]
-fn for_singles(
-    entries: &[MigratePfn],
-    wanted: impl Fn(MigratePfn) -> bool,
-    mut f: impl FnMut(usize, &Folio) -> Result,
-) -> Result {
-    for (index, &entry) in entries.iter().enumerate() {
-        if entry.is_compound() || !wanted(entry) {
-            continue;
-        }
-        // SAFETY: There is a reference; large folios are marked as compound, so the page is a
-        // folio.
-        if let Some(folio) = unsafe { entry.single_folio() } {
-            f(index, folio)?;
-        }
-    }
-    Ok(())
 }
 
 /// Pages of which some were replaced; each knows whether it was.
@@ -465,7 +558,7 @@ impl Migrated<'_> {
             }
             return;
         }
-        for entry in src.iter().filter(|entry| entry.is_migrating()) {
+        for entry in src.iter().filter(|entry| entry.is_migrating_page()) {
             // SAFETY: By the type invariant there is a reference; the core marks all large folios as
             // compound, so the page is a folio.
             if let Some(folio) = unsafe { entry.single_folio() } {

@@ -40,7 +40,7 @@ pub use self::{
     folio::{Folio, FolioRef, LockedFolio, RamPolicy},
     interval::{Change, Event, Interval, IntervalOps, Seq},
     locked_mm::{user_end, LockedMm},
-    migration::{Collected, Migrated},
+    migration::{Collected, Migrated, Single, SingleFolios, Singles},
     one_page::{OnePage, Source},
     pfn::{are_one_folio, MigratePfn, Pfn, NR_PMD_PAGES, PMD_ORDER},
     place::{places, Place},

@@ -88,16 +88,31 @@ pub fn are_one_folio(pfns: &[Pfn]) -> bool {
         return false;
     };
 
-    pfns.len().is_power_of_two()
-        && first.0 & (pfns.len() - 1) == 0
-        && pfns.chunks(8).enumerate().all(|(nth, part)| {
-            let expected = first.0.wrapping_add(nth * 8);
+    if !pfns.len().is_power_of_two() || first.0 & (pfns.len() - 1) != 0 {
+        return false;
+    }
+    let mut expected = first.0;
+    // Of eight, the compiler makes one test without a loop.
+    let mut eights = pfns.chunks_exact(8);
 
-            // One test for eight.
-            part.iter().enumerate().fold(0, |wrong, (i, pfn)| {
-                wrong | (pfn.0 ^ expected.wrapping_add(i)) //
-            }) == 0
-        })
+    for eight in &mut eights {
+        let Ok(eight) = <&[Pfn; 8]>::try_from(eight) else {
+            return false;
+        };
+        if differ(eight, expected) {
+            return false;
+        }
+        expected = expected.wrapping_add(eight.len());
+    }
+    !differ(eights.remainder(), expected)
+}
+
+/// Whether `pfns` are not those from `first` on.
+#[inline(always)]
+fn differ(pfns: &[Pfn], first: usize) -> bool {
+    pfns.iter().enumerate().fold(0, |wrong, (i, pfn)| {
+        wrong | (pfn.0 ^ first.wrapping_add(i)) //
+    }) != 0
 }
 
 /// Start of the array of all `struct page`s.
@@ -117,6 +132,25 @@ fn vmemmap() -> *mut bindings::page {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
 #[repr(transparent)]
 pub struct MigratePfn(usize);
+
+/// Which entries that name a page are looked at.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted {
+    /// Those of sources that can be migrated.
+    Migrating,
+    /// All.
+    Any,
+}
+
+impl Wanted {
+    #[inline(always)]
+    const fn bits(self) -> usize {
+        match self {
+            Self::Migrating => MigratePfn::VALID | MigratePfn::MIGRATE,
+            Self::Any => MigratePfn::VALID,
+        }
+    }
+}
 
 impl MigratePfn {
     const VALID: usize = bindings::MIGRATE_VALID;
@@ -181,6 +215,30 @@ impl MigratePfn {
         self.0 & Self::MIGRATE != 0
     }
 
+    /// Whether it [can be, or was, migrated](Self::is_migrating), and names a page.
+    #[inline(always)]
+    pub const fn is_migrating_page(self) -> bool {
+        let both = Self::VALID | Self::MIGRATE;
+
+        self.0 & both == both
+    }
+
+    /// Whether the entry names a page, is not [compound](Self::is_compound), and, if that is `wanted`,
+    /// [can be migrated](Self::is_migrating).
+    #[inline(always)]
+    pub(super) const fn is_single(self, wanted: Wanted) -> bool {
+        self.0 & (wanted.bits() | Self::COMPOUND) == wanted.bits()
+    }
+
+    /// Whether it is so, and the page has this frame.
+    #[inline(always)]
+    pub(super) const fn is_single_of(self, wanted: Wanted, pfn: Pfn) -> bool {
+        let flags = (1 << Self::SHIFT) - 1;
+        let told = wanted.bits() | Self::COMPOUND | !flags;
+
+        self.0 & told == pfn.0 << Self::SHIFT | wanted.bits()
+    }
+
     /// Whether the page was mapped writable.
     #[inline(always)]
     pub const fn is_writable(self) -> bool {
@@ -232,13 +290,8 @@ impl MigratePfn {
     /// As there; the page must be a folio.
     #[inline(always)]
     pub(crate) unsafe fn single_folio<'a>(self) -> Option<&'a Folio> {
-        let page = self.page();
-
-        if page.is_null() {
-            None
-        } else {
-            // SAFETY: By the type invariant this is a `struct page`, and the caller's folio.
-            Some(unsafe { Folio::from_raw(page.cast()) })
-        }
+        // SAFETY: By the type invariant this is a `struct page`, and the caller's folio.
+        self.pfn()
+            .map(|pfn| unsafe { Folio::from_raw(pfn.page().cast()) })
     }
 }

@@ -26,8 +26,12 @@ impl Tally {
     /// Entries that name pages must hold references on their folios.
     #[inline]
     pub(super) unsafe fn of(src: &[MigratePfn]) -> Self {
-        if let [entry] = src {
-            if !entry.is_compound() {
+        match src {
+            [entry, ..] if entry.is_compound() => {
+                // SAFETY: Promised by the caller.
+                return Self::of_folios(unsafe { Steps::of(src, 0) });
+            }
+            [entry] => {
                 return Self {
                     migrating: usize::from(entry.is_migrating()),
                     // SAFETY: Promised by the caller.
@@ -35,6 +39,7 @@ impl Tally {
                     has_large: false,
                 };
             }
+            _ => (),
         }
         // Mostly, all are single pages that migrate.
         let (all, any) = src.iter().fold((usize::MAX, 0), |(all, any), entry| {

@@ -155,7 +155,8 @@ impl<'a> Frames<'a> {
     }
 
     /// Whether each of them is a frame of the zone device.
-    pub(super) fn are_its_own(&self) -> bool {
+    #[inline(always)]
+    pub(crate) fn are_its_own(&self) -> bool {
         self.known || self.pfns.iter().all(|&pfn| self.zone.contains(pfn, 1))
     }
 
@@ -235,7 +236,6 @@ impl<'a> Frames<'a> {
         data: *mut c_void,
     ) -> Result<LockedFolio> {
         let pfn = *self.pfns.get(index).ok_or(EINVAL)?;
-        let page = pfn.page();
 
         if !self.known && !self.zone.contains(pfn, 1 << order) {
             return Err(EINVAL);
@@ -243,7 +243,26 @@ impl<'a> Frames<'a> {
         if order > 0 {
             self.check_rest(index, order)?;
         }
-        // SAFETY: Known to be a frame of the zone device, or checked above.
+        // SAFETY: Known to be frames of the zone device, or checked above.
+        unsafe { self.init_checked(pfn, order, data) }
+    }
+
+    /// As [`init_folio`](Self::init_folio), from the frame `pfn` on.
+    ///
+    /// # Safety
+    ///
+    /// As there; a folio of that order can be made of frames of the zone device from there on, if the
+    /// first one is free.
+    #[inline(always)]
+    pub(crate) unsafe fn init_checked(
+        &self,
+        pfn: Pfn,
+        order: u32,
+        data: *mut c_void,
+    ) -> Result<LockedFolio> {
+        let page = pfn.page();
+
+        // SAFETY: A frame of the zone device.
         if !unsafe { is_free(page) } {
             return Err(EBUSY);
         }

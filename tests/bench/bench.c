@@ -27,6 +27,7 @@
 
 #define PAGE	4096ul
 #define BLOCK	(2ul << 20)
+#define PUD	(1ul << 30)
 #define MAX_REPEATS	100
 
 static int driver;
@@ -135,8 +136,18 @@ static void memory_new(struct memory *memory, enum kind kind, size_t size, bool 
 	memory->start = (char *)(((uintptr_t)memory->map + align - 1) & ~(align - 1));
 	if (madvise(memory->map, memory->map_size, kind == SMALL ? MADV_NOHUGEPAGE : MADV_HUGEPAGE))
 		err(1, "madvise");
-	if (untouched)
+	if (untouched) {
+		/*
+		 * C's layer never gets a range of which not even a table of PMDs is there: it reports
+		 * -EBUSY each time. What is discarded leaves the table behind.
+		 */
+		if (size >= PUD) {
+			memory->start[0] = 1;
+			if (madvise(memory->start, BLOCK, MADV_DONTNEED))
+				err(1, "madvise");
+		}
 		return;
+	}
 	if (kind == MIXED) {
 		/* One mapping, so the advice is the same for all of it. */
 		for (size_t at = 0; at < size; at += 2 * BLOCK)
