@@ -18,6 +18,7 @@
 #define ROUNDS		20
 #define TIMES		1000
 #define CPU_TIMES	200
+#define TRIES		10
 
 struct counter {
 	pthread_t thread;
@@ -65,15 +66,28 @@ static void count(uint64_t *word)
 	check(*word == expected, "counted to %" PRIu64 " of %" PRIu64, *word, expected);
 }
 
+static bool is_in_vram(uint64_t *word)
+{
+	char *page = (char *)(AT(word) & ~(uintptr_t)(PAGE - 1));
+
+	return count_places(page, PAGE, SIMGPU_PLACE_VRAM) == 1;
+}
+
 static void in_vram(void)
 {
 	uint64_t *words = map_pages(2 * MB);
 
 	count(words + 1000);
-	/* Who has fought for it may keep it for 20 ms. */
-	sleep_ms(200);
-	job_run((job_t){ .op = SIMGPU_JOB_ATOMIC_COUNT, .dst = AT(words + 1000), .len = 1 });
-	check(count_places((char *)words + PAGE, PAGE, SIMGPU_PLACE_VRAM) == 1, "not in VRAM");
+	/*
+	 * Who has fought for it may keep it for 20 ms; and where it can't move just
+	 * then, the GPU uses it where it is, until a CPU comes.
+	 */
+	for (int i = 0; i < TRIES && !is_in_vram(words + 1000); i++) {
+		sleep_ms(200);
+		(void)*(volatile uint64_t *)(words + 1000);
+		job_run((job_t){ .op = SIMGPU_JOB_ATOMIC_COUNT, .dst = AT(words + 1000), .len = 1 });
+	}
+	check(is_in_vram(words + 1000), "not in VRAM after %d jobs", TRIES);
 }
 
 /* The GPU has the page for itself until a CPU touches it, though it is in RAM. */
