@@ -196,7 +196,8 @@ impl<'a> DmaMapping<'a> {
     /// are mapped. Returns the order of its pieces. What was mapped has an address after
     /// [`sync`](Self::sync). May sleep.
     ///
-    /// [`EINVAL`]: it reaches out of the range. [`EFAULT`]: it, or one before it, can't be mapped.
+    /// [`EINVAL`]: it reaches out of the range. [`EFAULT`]: it, or one before it, can't be mapped. Then
+    /// nothing of it is, and it may be freed: unmapping may write to what was mapped, from a bounce buffer.
     #[inline]
     pub fn map(&mut self, index: usize, folio: &Folio) -> Result<u32> {
         if !folio.is_large() {
@@ -288,7 +289,8 @@ impl<'a> DmaMapping<'a> {
         for first in (0..1 << order).step_by(1 << piece) {
             let phys = folio.pfn().phys() + (first << PAGE_SHIFT) as u64;
             // SAFETY: A part of a live folio of RAM.
-            let addr = unsafe { self.mapper.map(phys, PAGE_SIZE << piece) }?;
+            let addr = unsafe { self.mapper.map(phys, PAGE_SIZE << piece) }
+                .inspect_err(|_| self.unmap_pieces(index, first, piece))?;
 
             if piece == 0 {
                 self.set_bound(index + first + 1);
@@ -298,6 +300,22 @@ impl<'a> DmaMapping<'a> {
             self.end = index + first + (1 << piece);
         }
         Ok(piece)
+    }
+
+    /// Unmaps the pieces of a folio of which the one behind the first `nr_pages` pages can't be mapped.
+    #[cold]
+    fn unmap_pieces(&mut self, index: usize, nr_pages: usize, piece: u32) {
+        for first in (0..nr_pages).step_by(1 << piece) {
+            let Some(addr) = self.addrs.get_mut(index + first) else {
+                break;
+            };
+
+            // SAFETY: By the type invariant this undoes one mapping, once.
+            unsafe { self.mapper.unmap(addr.addr(), PAGE_SIZE << piece) };
+            *addr = DeviceAddr::ABSENT;
+        }
+        // INVARIANT: No entry from there on is present.
+        self.end = index;
     }
 
     /// Maps a folio of one page that is the whole range.
