@@ -9,6 +9,7 @@
 #include <kunit/test.h>
 
 #include <linux/bits.h>
+#include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/list.h>
@@ -271,11 +272,17 @@ static void garbage(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, board->peers[0].list);
 }
 
+struct leaver {
+	struct drm_pagemap_peer *peer;
+	struct completion begun;
+};
+
 static int leaver(void *data)
 {
-	struct drm_pagemap_peer *peer = data;
+	struct leaver *leaver = data;
 
-	drm_pagemap_release_owner(peer);
+	complete(&leaver->begun);
+	drm_pagemap_release_owner(leaver->peer);
 	while (!kthread_should_stop())
 		usleep_range(1000, 2000);
 	return 0;
@@ -285,14 +292,21 @@ static int leaver(void *data)
 static void release_by_two(struct kunit *test)
 {
 	struct board *board = test->priv;
+	struct leaver leavers[2] = { { .peer = &board->peers[0] }, { .peer = &board->peers[0] } };
 	struct task_struct *threads[2];
 
 	for (int round = 0; round < 20; round++) {
 		KUNIT_ASSERT_EQ(test, join(board, 0), 0);
 		/* Both see that it has joined, and wait for the lock. */
 		mutex_lock(&board->list.lock);
+		for (int i = 0; i < 2; i++) {
+			init_completion(&leavers[i].begun);
+			threads[i] = kthread_run(leaver, &leavers[i], "leaver");
+		}
+		/* One that is stopped before it has begun never does. */
 		for (int i = 0; i < 2; i++)
-			threads[i] = kthread_run(leaver, &board->peers[0], "leaver");
+			if (!IS_ERR(threads[i]))
+				wait_for_completion(&leavers[i].begun);
 		usleep_range(2000, 4000);
 		mutex_unlock(&board->list.lock);
 		for (int i = 0; i < 2; i++)
