@@ -38,6 +38,9 @@ const PATIENCE_MS: u32 = 50;
 /// How many PMDs a range must have to be worth sharing.
 const WORTH_IT: usize = 4;
 
+/// How many hands a processor has: while the device copies for one of them, the other one works.
+const HANDS: usize = 2;
+
 /// Who works, and whether all of them are done.
 #[pin_data]
 struct Crew<'a> {
@@ -125,7 +128,7 @@ unsafe extern "C" fn run(work: *mut bindings::work_struct) {
     crew.work();
 }
 
-/// Has `help` called in other tasks at the same time, on each processor that this one may use, `most`
+/// Has `help` called in other tasks at the same time, two on each processor that this one may use, `most`
 /// of them, one for each PMD of a range, and waits for them for as long as `progress` says another
 /// number from time to time; then calls `own`, here. Returns when all have returned.
 ///
@@ -147,7 +150,7 @@ pub(crate) fn work_together(
     if !may_share(most) {
         return own();
     }
-    let hands = processors().take(most).count();
+    let hands = places_to_work().take(most).count();
 
     if let Ok(crew) = Crew::new(hands, help) {
         let all = begin(&crew, hands);
@@ -221,7 +224,7 @@ fn begin<'a>(crew: &'a Crew<'a>, hands: usize) -> KVec<Pin<KBox<Hand<'a>>>> {
     if all.reserve(hands, GFP_KERNEL).is_err() {
         return all;
     }
-    for cpu in processors().take(hands) {
+    for cpu in places_to_work().take(hands) {
         match Hand::new(crew, cpu) {
             // There is room.
             Ok(hand) => drop(all.push_within_capacity(hand)),
@@ -229,6 +232,11 @@ fn begin<'a>(crew: &'a Crew<'a>, hands: usize) -> KVec<Pin<KBox<Hand<'a>>>> {
         }
     }
     all
+}
+
+/// The processors for which there shall be a hand: each of them [`HANDS`] times.
+fn places_to_work() -> impl Iterator<Item = c_int> {
+    (0..HANDS).flat_map(|_| processors())
 }
 
 /// The processors that are there, and this task may use.
