@@ -53,6 +53,10 @@ use kernel::{
     },
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     },
@@ -372,16 +376,16 @@ fn peer_memory(test: &mut Test, _: &Gpu) -> Outcome {
 
         a.migrate(test.mm(), memory.range())?;
         range.populate(Access::Read)?;
-        check_eq!(a.vram().mapped.load(kernel::sync::atomic::Relaxed), 4);
+        check_eq!(a.vram().mapped.load(Relaxed), 4);
         verify(&b, &memory, &table.lock(), 1)?;
         memory.touch(0)?;
-        check_eq!(a.vram().mapped.load(kernel::sync::atomic::Relaxed), 0);
+        check_eq!(a.vram().mapped.load(Relaxed), 0);
 
         // A peer that can't map: what could be is undone.
         a.migrate(test.mm(), memory.range())?;
         a.vram().device_map.fail(3, 1, EIO);
         check_err!(range.populate(Access::Read), EFAULT);
-        check_eq!(a.vram().mapped.load(kernel::sync::atomic::Relaxed), 0);
+        check_eq!(a.vram().mapped.load(Relaxed), 0);
         check!(!range.is_populated(Access::Read));
         memory.verify(1)
     })();
@@ -434,7 +438,7 @@ fn under_fire(test: &mut Test, gpu: &Gpu) -> Outcome {
     let table = table(&memory)?;
     let range = range(test.mm(), gpu, &memory, &table)?;
     let handle = gpu.handle();
-    let thread = Thread::start(move |mm: &MmWithUser| {
+    let rounds = |mm: &MmWithUser| {
         for round in 0..ROUNDS {
             match handle.migrate(mm, memory.pages(round % 8..round % 8 + 8)) {
                 Err(err) if err != EBUSY => return Err(err.into()),
@@ -443,10 +447,17 @@ fn under_fire(test: &mut Test, gpu: &Gpu) -> Outcome {
             memory.verify(1)?;
         }
         Ok(())
+    };
+    let done = Atomic::new(false);
+    let thread = Thread::start(|mm: &MmWithUser| {
+        let outcome = rounds(mm);
+
+        done.store(true, Relaxed);
+        outcome
     })?;
     let mut valid = 0;
 
-    for _ in 0..ROUNDS {
+    while !done.load(Relaxed) {
         match range.populate(Access::Write) {
             Err(err) if err != EBUSY => return Err(err.into()),
             _ => (),
