@@ -338,6 +338,8 @@ impl Attach<'_> {
     /// and calls `made` with it.
     ///
     /// [`ENOSPC`]: there would be more than was said. Else as [`folio`](Self::folio).
+    // An iterator takes a register more, of which there are too few: 20 instructions a page.
+    #[expect(clippy::needless_range_loop)]
     #[inline(always)]
     pub(crate) fn fill(
         &mut self,

@@ -290,8 +290,9 @@ impl MigratePfn {
     /// As there; the page must be a folio.
     #[inline(always)]
     pub(crate) unsafe fn single_folio<'a>(self) -> Option<&'a Folio> {
-        // SAFETY: By the type invariant this is a `struct page`, and the caller's folio.
-        self.pfn()
-            .map(|pfn| unsafe { Folio::from_raw(pfn.page().cast()) })
+        self.pfn().map(|pfn| {
+            // SAFETY: By the type invariant this is a `struct page`, and the caller's folio.
+            unsafe { Folio::from_raw(pfn.page().cast()) }
+        })
     }
 }

@@ -84,7 +84,7 @@ static void in_vram(void)
 	 */
 	for (int i = 0; i < TRIES && !is_in_vram(words + 1000); i++) {
 		sleep_ms(200);
-		(void)*(volatile uint64_t *)(words + 1000);
+		(void)__atomic_load_n(words + 1000, __ATOMIC_RELAXED);
 		job_run((job_t){ .op = SIMGPU_JOB_ATOMIC_COUNT, .dst = AT(words + 1000), .len = 1 });
 	}
 	check(is_in_vram(words + 1000), "not in VRAM after %d jobs", TRIES);
