@@ -13,7 +13,6 @@ use crate::{
     bindings,
     dpagemap::DrmPagemap,
     mm::{
-        self,
         Folio,
         Pfn,
         Zone,
@@ -125,12 +124,12 @@ impl LostZone {
 
     /// Takes a folio, which is collected, and returns its number of pages.
     fn take_folio(&self, folio: &Folio) -> usize {
-        if is_taken(folio) {
+        // SAFETY: Locked, and not mapped: nobody makes anything of its data just now.
+        if unsafe { Zdd::detach(folio) }.is_none() {
             return 0;
         }
+        // The collection's reference keeps it from being freed before.
         self.zone().lost.count.add(1, Relaxed);
-        // SAFETY: Locked, and not mapped: nobody makes anything of its data just now.
-        drop(unsafe { Zdd::detach(folio) });
         folio.nr_pages()
     }
 }
@@ -140,11 +139,6 @@ impl Drop for LostZone {
         // SAFETY: By the type invariant one is ours.
         unsafe { put(self.zone()) };
     }
-}
-
-/// Whether a folio of a lost zone device was taken from its allocation.
-fn is_taken(folio: &Folio) -> bool {
-    folio.zone_device_data().is_null()
 }
 
 /// One less of the zone's count. Any context.
@@ -195,26 +189,16 @@ unsafe fn zone_of<'a>(folio: &Folio) -> Option<&'a Zone> {
 ///
 /// `folio` must be a free folio of a zone device with these operations.
 unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
-    // SAFETY: The folio is the core's until this returns.
-    let folio = unsafe { Folio::from_raw(folio) };
+    // SAFETY: The folio is the core's until this returns, which has a reference on the zone device for
+    // it; if it was taken, it was counted.
+    unsafe {
+        let folio = Folio::from_raw(folio);
 
-    if !is_taken(folio) {
-        // SAFETY: It still belongs to its allocation.
-        return unsafe { Zdd::folio_free(folio) };
-    }
-    // SAFETY: We are in the callback.
-    if unsafe { mm::undo_free(folio) } {
-        return;
-    }
-    // SAFETY: The core has a reference on the zone device for the folio until this has returned.
-    let zone = unsafe { zone_of(folio) };
-    if folio.is_large() {
-        // SAFETY: It is being freed, and its order was looked at for the last time.
-        unsafe { folio.forget_order() };
-    }
-    if let Some(zone) = zone {
-        // SAFETY: The folio was counted when it was taken.
-        unsafe { put(zone) };
+        if Zdd::folio_free(folio) {
+            if let Some(zone) = zone_of(folio) {
+                put(zone);
+            }
+        }
     }
 }
 
@@ -242,7 +226,7 @@ unsafe extern "C" fn folio_split(old: *mut bindings::folio, new: *mut bindings::
         let old = Folio::from_raw(old);
 
         Zdd::folio_split(old, Folio::from_raw(new));
-        if is_taken(old) {
+        if old.zone_device_data().is_null() {
             // Each of the parts is freed by itself.
             if let Some(zone) = zone_of(old) {
                 zone.lost.count.add(1, Relaxed);

@@ -110,9 +110,7 @@ impl<T: PagemapOps> Registration<T> {
     pub fn pagemap(&self) -> ArcBorrow<'_, Pagemap<T>> {
         self.pagemap.as_arc_borrow()
     }
-}
 
-impl<T: PagemapOps> Registration<T> {
     /// Returns whether all that was found has moved.
     fn bring_pages_home(&self) -> Result<bool> {
         evict::frames_to_ram(

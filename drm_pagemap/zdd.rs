@@ -216,24 +216,30 @@ impl Zdd {
     /// The last reference on a device folio is gone: drops the folio's reference on its data. Any
     /// context.
     ///
+    /// Returns whether it is free and had none, as it was [taken](Self::detach) from its allocation.
+    ///
     /// # Safety
     ///
     /// `folio` must be a free device-private folio that [`attach`](Self::attach) made.
-    pub(crate) unsafe fn folio_free(folio: &Folio) {
+    pub(crate) unsafe fn folio_free(folio: &Folio) -> bool {
         // SAFETY: Promised by the caller.
         if unsafe { mm::undo_free(folio) } {
-            return;
+            return false;
         }
-        let Some(zdd) = NonNull::new(data_ptr(folio)) else {
-            return;
-        };
+        let zdd = NonNull::new(data_ptr(folio));
 
-        // SAFETY: The folio's reference keeps it alive until below.
-        trace::freed(folio, unsafe { zdd.as_ref() });
+        if let Some(zdd) = zdd {
+            // SAFETY: The folio's reference keeps it alive until below.
+            trace::freed(folio, unsafe { zdd.as_ref() });
+        }
         if folio.is_large() {
             // SAFETY: It is being freed, and its order was looked at for the last time.
             unsafe { folio.forget_order() };
         }
+        let Some(zdd) = zdd else {
+            return true;
+        };
+
         // SAFETY: Nobody else looks at a free folio's data.
         unsafe { folio.set_zone_device_data(core::ptr::null_mut()) };
         // SAFETY: The reference that `attach` or `folio_split` gave to the folio keeps it alive.
@@ -242,6 +248,7 @@ impl Zdd {
             // SAFETY: By the type invariant it is in a box; that was the last reference.
             drop(unsafe { KBox::from_raw(zdd.as_ptr()) });
         }
+        false
     }
 
     /// Takes a folio from its allocation for ever, and returns the reference that it had. [`None`]: it
@@ -331,9 +338,7 @@ impl Attach<'_> {
         self.refs = refs;
         Ok(folio)
     }
-}
 
-impl Attach<'_> {
     /// Fills all `places` that can be with folios of one page, each made of the frame at the same index,
     /// and calls `made` with it.
     ///
