@@ -385,14 +385,25 @@ impl<'a> DmaMapping<'a> {
         let (start, pfn) = (self.run.start, self.run.first());
 
         self.run = Run::default();
-        let entry = self.addrs.get_mut(start).ok_or(EINVAL)?;
         // SAFETY: A live folio of RAM.
-        let addr = unsafe { self.mapper.map(pfn.phys(), PAGE_SIZE) }?;
+        unsafe { self.map_page(start, pfn.phys()) }
+    }
+
+    /// Maps the page at the physical address `phys` as the one at `index`, a run of its own.
+    ///
+    /// # Safety
+    ///
+    /// It must be a live folio of RAM, or a part of one.
+    #[inline(always)]
+    unsafe fn map_page(&mut self, index: usize, phys: u64) -> Result {
+        let entry = self.addrs.get_mut(index).ok_or(EINVAL)?;
+        // SAFETY: Promised by the caller.
+        let addr = unsafe { self.mapper.map(phys, PAGE_SIZE) }?;
 
         // INVARIANT: Mapped as a run.
         *entry = DeviceAddr::system(addr, 0, self.mapper.dir());
-        self.end = start + 1;
-        self.set_bound(start + 1);
+        self.end = index + 1;
+        self.set_bound(index + 1);
         Ok(())
     }
 
@@ -429,13 +440,8 @@ impl<'a> DmaMapping<'a> {
         let mut phys = phys.wrapping_add(first);
         for page in run.start..run.end {
             // SAFETY: One of those folios.
-            let addr = unsafe { self.mapper.map(phys, PAGE_SIZE) }?;
-
+            unsafe { self.map_page(page, phys) }?;
             phys = phys.wrapping_add(step);
-            // INVARIANT: Mapped as a run of its own.
-            self.set_bound(page + 1);
-            self.addrs[page] = DeviceAddr::system(addr, 0, self.mapper.dir());
-            self.end = page + 1;
         }
         Ok(())
     }
