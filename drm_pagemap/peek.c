@@ -153,6 +153,12 @@ bool drm_pagemap_is_resident(struct mm_struct *mm, unsigned long start, unsigned
 	return resident;
 }
 
+/* Whether @pmd is a table of PTEs. */
+static inline bool is_table(pmd_t pmd)
+{
+	return !pmd_none(pmd) && pmd_present(pmd) && !pmd_leaf(pmd);
+}
+
 /* Whether @pte maps a page that belongs to the process alone, in RAM or in a device. */
 static bool is_own_page(pte_t pte)
 {
@@ -164,6 +170,18 @@ static bool is_own_page(pte_t pte)
 		return softleaf_is_device_private(softleaf_from_pte(pte));
 	pfn = pte_pfn(pte);
 	return !is_zero_pfn(pfn) && pfn_valid(pfn) && folio_test_anon(page_folio(pfn_to_page(pfn)));
+}
+
+/* From @addr on, up to @end, where the first entry is that is not as @own says. */
+static unsigned long skip_ptes(pmd_t *pmd, unsigned long addr, unsigned long end, bool own)
+{
+	pte_t *ptep = pte_offset_kernel(pmd, addr);
+
+	while (addr < end && is_own_page(ptep_get_lockless(ptep)) == own) {
+		addr += PAGE_SIZE;
+		ptep++;
+	}
+	return addr;
 }
 
 /*
@@ -187,21 +205,12 @@ struct drm_pagemap_peek_part drm_pagemap_peek_written(struct mm_struct *mm, unsi
 		local_irq_save(flags);
 		pmd = pmdp_get_lockless(pmdp);
 		/* A large folio is one of the file's. */
-		if (!pmd_none(pmd) && pmd_present(pmd) && !pmd_leaf(pmd) && likely(!pmd_bad(pmd))) {
-			pte_t *ptep = pte_offset_kernel(&pmd, addr);
-
-			while (addr < next && !is_own_page(ptep_get_lockless(ptep))) {
-				addr += PAGE_SIZE;
-				ptep++;
-			}
-			if (addr < next)
+		if (is_table(pmd) && likely(!pmd_bad(pmd))) {
+			addr = skip_ptes(&pmd, addr, next, false);
+			if (addr < next) {
 				part.start = addr;
-			while (addr < next && is_own_page(ptep_get_lockless(ptep))) {
-				addr += PAGE_SIZE;
-				ptep++;
+				part.end = skip_ptes(&pmd, addr, next, true);
 			}
-			if (part.start < end)
-				part.end = addr;
 		}
 		local_irq_restore(flags);
 	}
@@ -226,7 +235,7 @@ unsigned long drm_pagemap_peek_whole(struct mm_struct *mm, unsigned long start, 
 		if (!pmdp)
 			return addr;
 		pmd = pmdp_get_lockless(pmdp);
-		if (!pmd_none(pmd) && pmd_present(pmd) && !pmd_leaf(pmd))
+		if (is_table(pmd))
 			return addr;
 	}
 	return end;
