@@ -91,7 +91,7 @@ def read(path, symbols, pages):
     `pages` has the number of pages of each case; "layer" is by group.
     """
     cases = {}
-    case = functions = None
+    case = functions = nr_pages = None
     with open(path, encoding="ascii") as file:
         for line in file:
             if line.startswith("case "):
@@ -99,14 +99,14 @@ def read(path, symbols, pages):
                 case = {"path": int(words[3]), "callbacks": int(words[5])}
                 functions = case["functions"] = {}
                 case["layer"] = dict.fromkeys(LAYER_GROUPS, 0)
-                case["pages"] = pages[len(cases)]
+                nr_pages = pages[len(cases)]
                 cases[int(words[1])] = case
                 continue
             address, count = line.split()
             name = symbols.at(int(address, 16)) if address != "0" else ("user space", None)
             functions[name] = functions.get(name, 0) + int(count)
             if name[1] is not None and bucket_of(*name) == LAYER:
-                case["layer"][group_of(name[0], int(count), case["pages"])] += int(count)
+                case["layer"][group_of(name[0], int(count), nr_pages)] += int(count)
     for case in cases.values():
         buckets = dict.fromkeys(BUCKETS, 0)
         listed = []
