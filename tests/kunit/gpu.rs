@@ -14,6 +14,7 @@ use crate::{
         Driver,
         DriverData, //
     },
+    thread::Thread,
     user::UserMemory,
     vram::{
         Layout,
@@ -88,6 +89,9 @@ const NAME: &CStr = c"drm_pagemap_kunit";
 
 /// The pages of device memory that a mock GPU has: 8 MiB.
 pub(crate) const VRAM_PAGES: usize = 2048;
+
+/// How long a thread keeps what others wait for.
+pub(crate) const A_WHILE: Delta = Delta::from_millis(50);
 
 /// The mock's pagemap.
 pub(crate) struct Memory(Arc<Vram>, Policy);
@@ -419,6 +423,28 @@ impl Gpu {
         self.registration = None;
     }
 
+    /// Unregisters the pagemap while a thread does `let_go`, after a while; checks that it was waited
+    /// for, and that no allocation is left.
+    pub(crate) fn unregister_waits_for(
+        &mut self,
+        let_go: impl FnOnce(&MmWithUser) -> Outcome + Send,
+    ) -> Outcome {
+        let has_let_go = Atomic::new(false);
+        let thread = Thread::start(|mm: &MmWithUser| {
+            fsleep(A_WHILE);
+            has_let_go.store(true, Relaxed);
+            let_go(mm)
+        })?;
+
+        self.unregister();
+        let (waited, live) = (has_let_go.load(Relaxed), self.vram().live());
+
+        thread.join()?;
+        check!(waited);
+        check_eq!(live, 0);
+        Ok(())
+    }
+
     /// Checks that nothing of the device is in use, and removes it.
     ///
     /// If something is, the device stays for ever: waiting for it would hang the tests.
@@ -478,6 +504,17 @@ impl Handle {
         let devmem = self.alloc_as(range.len() >> PAGE_SHIFT, layout)?;
 
         devmem.migrate_to_devmem(&LockedMm::read(mm), range, details)
+    }
+
+    /// Migrates `range` to a new allocation, unless somebody is in the way. Returns whether the device
+    /// is still there.
+    pub(crate) fn try_migrate(&self, mm: &MmWithUser, range: Range<usize>) -> Result<bool> {
+        match self.migrate(mm, range) {
+            Ok(_) => Ok(true),
+            Err(err) if err == EBUSY => Ok(true),
+            Err(err) if err == ENODEV => Ok(false),
+            Err(err) => Err(err),
+        }
     }
 
     /// Where the pages of `range` are.

@@ -12,10 +12,10 @@
 #include <linux/gfp.h>
 #include <linux/hrtimer.h>
 #include <linux/huge_mm.h>
+#include <linux/ioport.h>
 #include <linux/irqflags.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
-#include <linux/ioport.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
