@@ -66,13 +66,6 @@ static void count(uint64_t *word)
 	check(*word == expected, "counted to %" PRIu64 " of %" PRIu64, *word, expected);
 }
 
-static bool is_in_vram(uint64_t *word)
-{
-	char *page = (char *)(AT(word) & ~(uintptr_t)(PAGE - 1));
-
-	return count_places(page, PAGE, SIMGPU_PLACE_VRAM) == 1;
-}
-
 static void in_vram(void)
 {
 	uint64_t *words = map_pages(2 * MB);
@@ -82,12 +75,14 @@ static void in_vram(void)
 	 * Who has fought for it may keep it for 20 ms; and where it can't move just
 	 * then, the GPU uses it where it is, until a CPU comes.
 	 */
-	for (int i = 0; i < TRIES && !is_in_vram(words + 1000); i++) {
+	for (int i = 0; i < TRIES; i++) {
 		sleep_ms(200);
-		(void)__atomic_load_n(words + 1000, __ATOMIC_RELAXED);
 		job_run((job_t){ .op = SIMGPU_JOB_ATOMIC_COUNT, .dst = AT(words + 1000), .len = 1 });
+		if (count_places((char *)words + PAGE, PAGE, SIMGPU_PLACE_VRAM))
+			break;
+		(void)__atomic_load_n(words + 1000, __ATOMIC_RELAXED);
 	}
-	check(is_in_vram(words + 1000), "not in VRAM after %d jobs", TRIES);
+	expect_place((char *)words + PAGE, PAGE, SIMGPU_PLACE_VRAM);
 }
 
 /* The GPU has the page for itself until a CPU touches it, though it is in RAM. */
