@@ -553,19 +553,21 @@ impl Handle {
         place: &str,
         count: fn(&Residency) -> usize,
     ) -> Outcome {
-        let mut residency = self.residency(mm, memory.range())?;
+        const TRIES: usize = 50;
+
+        let mut residency = Err(EBUSY);
 
         // Pages of RAM are on the move for a moment when the core compacts it, as it does where a
-        // test has left it without huge pages. Those are nowhere then, and in device memory never.
-        for _ in 0..10 {
-            if count(&residency) == memory.nr_pages() {
-                return Ok(());
+        // test has left it without huge pages. Those are nowhere then, and in device memory never;
+        // and as long as it goes on, there may be no snapshot to be had.
+        for _ in 0..TRIES {
+            residency = self.residency(mm, memory.range());
+            match &residency {
+                Ok(found) if count(found) == memory.nr_pages() => return Ok(()),
+                Ok(found) if found.ram + found.none < memory.nr_pages() => break,
+                Err(error) if *error != EBUSY => break,
+                _ => fsleep(Delta::from_millis(20)),
             }
-            if residency.ram + residency.none < memory.nr_pages() {
-                break;
-            }
-            fsleep(Delta::from_millis(20));
-            residency = self.residency(mm, memory.range())?;
         }
         Err(Failure::new(fmt!(
             "expected all {} pages in {}, got {:?}",
