@@ -88,6 +88,11 @@ impl Shared {
         drop(state);
         self.settled.notify_all();
         self.wake(wake);
+        if vectors != 0 {
+            // QEMU is woken by an interrupt, often on the processor that this thread is on. There it
+            // would wait for an engine that has more to do: for milliseconds.
+            std::thread::yield_now();
+        }
     }
 
     fn wake(&self, wake: Wake) {
