@@ -41,6 +41,10 @@ const WORTH_IT: usize = 4;
 /// How many hands a processor has: while the device copies for one of them, the other one works.
 const HANDS: usize = 2;
 
+/// How many tasks take turns on one processor: the device copies for one of them, has the copy of
+/// another one to go on with, and the third one works.
+pub(crate) const TURNS: usize = 3;
+
 /// Who works, and whether all of them are done.
 #[pin_data]
 struct Crew<'a> {
@@ -153,7 +157,7 @@ pub(crate) fn work_together(
     let hands = places_to_work().take(most).count();
 
     if let Ok(crew) = Crew::new(hands, help) {
-        let all = begin(&crew, hands);
+        let all = begin(&crew, hands, places_to_work());
         let patience = msecs_to_jiffies(PATIENCE_MS);
         let mut seen = progress();
 
@@ -174,8 +178,8 @@ pub(crate) fn work_together(
     }
 }
 
-/// Calls `own`, here, and has `help` called in another task, by turns on the same processor: while the
-/// device copies for one of them, the other one has the processor. So a copy is in flight all the
+/// Calls `own`, here, and has `help` called in other tasks, by [turns](TURNS) on the same processor: while
+/// the device copies for one of them, another one has the processor. So a copy is in flight all the
 /// time, although drivers' operations return only when it is done. `own` calls what it is given when
 /// its first copy is about to begin; before that, `help` would only hold it up.
 ///
@@ -185,19 +189,17 @@ pub(crate) fn work_by_turns(most: usize, help: &(dyn Fn() + Sync), own: impl FnO
     if !may_share(most) {
         return own(&|| ());
     }
-    let Ok(crew) = Crew::new(1, help) else {
+    let hands = TURNS - 1;
+    let Ok(crew) = Crew::new(hands, help) else {
         return own(&|| ());
     };
-    let hand = OnceCell::new();
+    let all = OnceCell::new();
 
     own(&|| {
-        hand.get_or_init(|| {
-            // Any processor will do.
-            Hand::new(&crew, CpuId::current().as_u32() as c_int)
-        });
+        all.get_or_init(|| begin(&crew, hands, this_processor()));
     });
     // Before `crew`.
-    drop(hand);
+    drop(all);
 }
 
 /// Whether `most` PMDs are worth it, and others may be waited for.
@@ -217,14 +219,18 @@ pub(crate) fn for_ram(most: usize) -> usize {
     }
 }
 
-/// Sets to work as many as there is memory for.
-fn begin<'a>(crew: &'a Crew<'a>, hands: usize) -> KVec<Pin<KBox<Hand<'a>>>> {
+/// Sets to work this many, on the first of `cpus`, or as many as there is memory for.
+fn begin<'a>(
+    crew: &'a Crew<'a>,
+    hands: usize,
+    cpus: impl Iterator<Item = c_int>,
+) -> KVec<Pin<KBox<Hand<'a>>>> {
     let mut all = KVec::new();
 
     if all.reserve(hands, GFP_KERNEL).is_err() {
         return all;
     }
-    for cpu in places_to_work().take(hands) {
+    for cpu in cpus.take(hands) {
         match Hand::new(crew, cpu) {
             // There is room.
             Ok(hand) => drop(all.push_within_capacity(hand)),
@@ -232,6 +238,11 @@ fn begin<'a>(crew: &'a Crew<'a>, hands: usize) -> KVec<Pin<KBox<Hand<'a>>>> {
         }
     }
     all
+}
+
+/// This one, as often as wanted; any would do.
+fn this_processor() -> impl Iterator<Item = c_int> {
+    core::iter::repeat(CpuId::current().as_u32() as c_int)
 }
 
 /// The processors for which there shall be a hand: each of them [`HANDS`] times.

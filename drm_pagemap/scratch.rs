@@ -3,6 +3,7 @@
 //! All that the migration of a chunk takes of arrays, in one buffer.
 
 use crate::{
+    crew::TURNS,
     mm::{
         Entries,
         Pfn,
@@ -37,10 +38,10 @@ impl Buffer for Scratch {
     }
 }
 
-/// Room for [`LARGE_PAGES`], 192 KiB. That of two is kept, whatever the processor.
+/// Room for [`LARGE_PAGES`], 192 KiB. That of those who take turns is kept, whatever the processor.
 pub(crate) struct LargeScratch(Option<KVBox<Scratch<LARGE_PAGES>>>);
 
-static LARGE: Pool<Scratch<LARGE_PAGES>, 2> = Pool::new();
+static LARGE: Pool<Scratch<LARGE_PAGES>, TURNS> = Pool::new();
 
 impl LargeScratch {
     /// Takes the memory, if it is `wanted` and there. May sleep.

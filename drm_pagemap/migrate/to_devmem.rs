@@ -61,7 +61,7 @@ const PMD_SIZE: usize = NR_PMD_PAGES * PAGE_SIZE;
 /// device with the same pagemap owner are copied from there, by that device. May sleep.
 ///
 /// A range is migrated in chunks of what a PMD maps, a large one by several processors at a time; or,
-/// where all folios are as large as that, in chunks of up to [`LARGE_PAGES`](crate::mm), by two
+/// where all folios are as large as that, in chunks of up to [`LARGE_PAGES`](crate::mm), by three
 /// tasks in turns. Each of them takes the mmap lock for reading, too, unless somebody waits for it. So
 /// the memory that it takes does not grow with the range, but for 8 bytes a page if `ask` is [`None`]:
 /// then the driver is asked for all frames at once, by its operation. If all is wanted, and a chunk
