@@ -39,7 +39,7 @@ static const char *const kind_names[NR_KINDS] = { "4k", "thp", "mixed" };
 
 /* What a sample takes in all its operations. */
 struct sample {
-	uint64_t total_ns, callback_ns, copied, cleared, held;
+	uint64_t total_ns, callback_ns, before_ns, copying_ns, after_ns, copied, cleared, held;
 	unsigned int tries;
 };
 
@@ -63,6 +63,9 @@ static void run(struct bench_op *op, struct sample *sample)
 		return;
 	sample->total_ns += op->total_ns;
 	sample->callback_ns += op->callback_ns;
+	sample->before_ns += op->before_ns;
+	sample->copying_ns += op->copying_ns;
+	sample->after_ns += op->after_ns;
 	sample->copied += op->copied;
 	sample->cleared += op->cleared;
 	sample->tries += op->tries;
@@ -309,7 +312,8 @@ static void one_case(const struct operation *operation, enum kind kind, size_t s
 	printf("\"copied\": %lu, \"cleared\": %lu, ", samples[0].copied, samples[0].cleared);
 	printf("\"tries\": %u, \"held\": %lu, \"samples\": [", samples[0].tries, held);
 	for (unsigned int i = 0; i < repeats; i++)
-		printf("%s[%lu, %lu]", i ? ", " : "", samples[i].total_ns, samples[i].callback_ns);
+		printf("%s[%lu, %lu, %lu, %lu, %lu]", i ? ", " : "", samples[i].total_ns, samples[i].callback_ns,
+		       samples[i].before_ns, samples[i].copying_ns, samples[i].after_ns);
 	printf("]}\n");
 	fflush(stdout);
 }

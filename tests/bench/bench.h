@@ -45,6 +45,8 @@ struct bench_op {
 	__u32 tries;		/* calls of drm_pagemap_migrate_to_devmem() */
 	__u64 total_ns;		/* of the provider's calls */
 	__u64 callback_ns;	/* of these, in the driver's callbacks */
+	/* Of these, with the copy engine: before its first work, while it had some, since the last. */
+	__u64 before_ns, copying_ns, after_ns;
 	__u64 copied, cleared;	/* bytes, by these callbacks */
 	__u64 held;		/* bytes of RAM less than before, at most, in a copy to VRAM */
 };

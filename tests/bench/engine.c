@@ -64,6 +64,11 @@ struct engine {
 	struct descriptor *ring;
 	/* Descriptors since the start: written, and of these told to the device. */
 	u64 written, told;
+	/* Of what follows, which interrupts write, too. */
+	spinlock_t watch_lock;
+	/* Those that were told when this was last looked at; since when there is work, or 0. */
+	u64 watch_told, working_since;
+	struct engine_times times;
 };
 
 static struct engine *bound;
@@ -96,6 +101,50 @@ static int wait_for(u64 seq)
 	return 0;
 }
 
+/* --- When it has work ------------------------------------------------------- */
+
+static void watch_told(struct engine *engine, u64 told)
+{
+	u64 now = ktime_get_ns();
+
+	guard(spinlock_irqsave)(&engine->watch_lock);
+	engine->watch_told = told;
+	if (engine->working_since)
+		return;
+	engine->working_since = now;
+	if (!engine->times.first)
+		engine->times.first = now;
+}
+
+static void watch_done(struct engine *engine)
+{
+	u64 now = ktime_get_ns();
+
+	guard(spinlock_irqsave)(&engine->watch_lock);
+	if (!engine->working_since || done() < engine->watch_told)
+		return;
+	engine->times.busy += now - engine->working_since;
+	engine->times.last = now;
+	engine->working_since = 0;
+}
+
+/* Nothing is in flight; of what was, an interrupt may come yet. */
+void engine_watch(void)
+{
+	guard(spinlock_irqsave)(&bound->watch_lock);
+	bound->times = (struct engine_times) {};
+	bound->working_since = 0;
+}
+
+struct engine_times engine_watched(void)
+{
+	watch_done(bound);
+	guard(spinlock_irqsave)(&bound->watch_lock);
+	return bound->times;
+}
+
+/* --- Batches ----------------------------------------------------------------- */
+
 /* Only the last one of those that are new has a fence. */
 static void tell(void)
 {
@@ -106,6 +155,7 @@ static void tell(void)
 	last->flags = cpu_to_le32(FLAG_FENCE | FLAG_IRQ);
 	last->seq = cpu_to_le64(bound->written);
 	bound->told = bound->written;
+	watch_told(bound, bound->told);
 	dma_wmb();
 	writel(bound->written % ENTRIES, bound->regs + REG_RING_TAIL);
 }
@@ -155,6 +205,7 @@ static irqreturn_t fence_interrupt(int irq, void *data)
 	writel(IRQ_FENCE, engine->regs + REG_IRQ_STATUS);
 	/* Until the write has arrived, the device sends nothing for a batch that ends. */
 	readl(engine->regs + REG_IRQ_STATUS);
+	watch_done(engine);
 	wake_up_all(&engine->woken);
 	return IRQ_HANDLED;
 }
@@ -212,6 +263,7 @@ static int probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return -ENOMEM;
 	new->pdev = pdev;
 	mutex_init(&new->lock);
+	spin_lock_init(&new->watch_lock);
 	init_waitqueue_head(&new->woken);
 	ret = pcim_enable_device(pdev);
 	if (ret)

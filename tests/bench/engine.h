@@ -33,4 +33,16 @@ void engine_begin(void);
 int engine_push(enum engine_op op, u64 src, u64 dst, u64 len);
 int engine_end(void);
 
+/*
+ * When the engine had work since engine_watch() was called: times of ktime_get_ns() when it got some
+ * for the first time, 0 if it never did, and when it had none left; and for how long it had some. As
+ * far as interrupts tell; both calls want nothing in flight.
+ */
+struct engine_times {
+	u64 first, last, busy;
+};
+
+void engine_watch(void);
+struct engine_times engine_watched(void);
+
 #endif

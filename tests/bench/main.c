@@ -43,6 +43,8 @@ static u64 measure_begin(const struct bench_op *op)
 	atomic64_set(&tally.copied, 0);
 	atomic64_set(&tally.cleared, 0);
 	tally.free_before = tally.free_least = free_ram();
+	if (use_engine)
+		engine_watch();
 	if (!(op->flags & BENCH_UNCOUNTED))
 		marker(MARKER_BEGIN);
 	return ktime_get_ns();
@@ -50,8 +52,20 @@ static u64 measure_begin(const struct bench_op *op)
 
 static void measure_end(struct bench_op *op, u64 begin)
 {
-	op->total_ns = ktime_get_ns() - begin;
+	u64 end = ktime_get_ns();
+
 	marker(MARKER_END);
+	op->total_ns = end - begin;
+	op->before_ns = op->copying_ns = op->after_ns = 0;
+	if (use_engine) {
+		const struct engine_times times = engine_watched();
+
+		if (times.first) {
+			op->before_ns = times.first - begin;
+			op->copying_ns = times.busy;
+			op->after_ns = end - times.last;
+		}
+	}
 	op->callback_ns = atomic64_read(&tally.callback_ns);
 	op->copied = atomic64_read(&tally.copied);
 	op->cleared = atomic64_read(&tally.cleared);
