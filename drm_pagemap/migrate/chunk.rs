@@ -123,8 +123,9 @@ impl<B: Fn()> Chunk<'_, B> {
             pfns,
         } = &mut *scratch;
 
-        let frames = places.frames(index..index + nr_pages, zone, pfns)?;
-        if frames.may_be_one_folio() {
+        // Where no large folio fits, the core splits those that it collects.
+        let mut frames = places.frames(index..index + nr_pages, zone, pfns)?;
+        if frames.find_whole() {
             select = select.and(Select::COMPOUND);
         }
 

@@ -120,11 +120,14 @@ impl ZoneDevice {
 /// # Invariants
 ///
 /// If `known`, each of `pfns` is a frame of `zone`, and they are all an allocation's own.
+///
+/// If `whole`, all of `pfns` are one folio's frames, or each [`NR_PMD_PAGES`] of them, and the rest.
 #[derive(Clone, Copy)]
 pub struct Frames<'a> {
     pfns: &'a [Pfn],
     zone: &'a ZoneDevice,
     known: bool,
+    whole: bool,
 }
 
 impl<'a> Frames<'a> {
@@ -136,6 +139,7 @@ impl<'a> Frames<'a> {
             pfns,
             zone,
             known: false,
+            whole: false,
         }
     }
 
@@ -151,6 +155,7 @@ impl<'a> Frames<'a> {
             pfns,
             zone,
             known: true,
+            whole: false,
         }
     }
 
@@ -174,27 +179,27 @@ impl<'a> Frames<'a> {
 
     /// The first `nr` of them.
     pub fn first(&self, nr: usize) -> Self {
-        // INVARIANT: A part of them.
+        // INVARIANT: A part of them, of which it is not known whether it is whole.
         Self {
             pfns: self.pfns.get(..nr).unwrap_or(self.pfns),
+            whole: false,
             ..*self
         }
     }
 
-    /// Whether one folio could be made of all of them, or, if they are more, of as many of them as
-    /// make up the largest one; a quick look, which may be wrong if they are neither contiguous nor
-    /// in some other regular order.
-    pub fn may_be_one_folio(&self) -> bool {
-        match self.pfns.get(..NR_PMD_PAGES).unwrap_or(self.pfns) {
-            pfns @ [first, .., last] => {
-                let nr = pfns.len();
+    /// Finds out whether one folio can be made of all of them if they are free; or, if they are more
+    /// than a PMD maps, of each part of them that one does. Returns that.
+    pub fn find_whole(&mut self) -> bool {
+        // INVARIANT: Looked at just now.
+        self.whole = self.pfns.len() > 1 && self.pfns.chunks(NR_PMD_PAGES).all(are_one_folio);
+        self.whole
+    }
 
-                nr.is_power_of_two()
-                    && first.as_usize() & (nr - 1) == 0
-                    && last.as_usize() == first.as_usize() + nr - 1
-            }
-            _ => false,
-        }
+    /// Whether it is known that a folio can be made of `1 << order` frames from the one at `index` on.
+    fn is_whole(&self, index: usize, order: u32) -> bool {
+        let nr = 1 << order;
+
+        self.whole && index % nr == 0 && nr == self.pfns.len().min(NR_PMD_PAGES)
     }
 
     /// Whether a folio can be made of the frames from the one at `index` on, all of which are those
@@ -206,7 +211,7 @@ impl<'a> Frames<'a> {
             .pfns
             .get(index..)
             .and_then(|pfns| pfns.get(..1 << order))
-            .filter(|pfns| are_one_folio(pfns))
+            .filter(|pfns| self.is_whole(index, order) || are_one_folio(pfns))
             .ok_or(EINVAL)?;
         // SAFETY: Frames of the zone device.
         let is_free = |pfn: &Pfn| unsafe { is_free(pfn.page()) };

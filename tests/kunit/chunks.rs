@@ -335,6 +335,25 @@ fn large_to_scattered(test: &mut Test, _gpu: &Gpu) -> Outcome {
     })
 }
 
+/// Device memory that only looks as if large folios would fit: page by page.
+fn large_to_shuffled(test: &mut Test, _gpu: &Gpu) -> Outcome {
+    with_huge(test, 0..0, |test, gpu, memory| {
+        let devmem = gpu.migrate_as(
+            test.mm(),
+            memory.range(),
+            Layout::Shuffled,
+            &Details::default(),
+        )?;
+
+        gpu.check_in_device(test.mm(), memory)?;
+        check_orders(test, gpu, memory, 0..PMDS)?;
+        let (moved, result) = devmem.evict_to_ram();
+        result?;
+        check_eq!(moved, PMDS * NR_PMD_PAGES);
+        gpu.check_in_ram(test.mm(), memory)
+    })
+}
+
 /// A copy fails, while another may be in flight: all comes home, whole. Then the way back fails, and
 /// nothing is lost.
 fn large_undone(test: &mut Test, _gpu: &Gpu) -> Outcome {
@@ -402,6 +421,7 @@ suite!(
         large_and_small,
         large_within,
         large_to_scattered,
+        large_to_shuffled,
         large_undone,
         large_holes,
     ]

@@ -160,7 +160,7 @@ fn mixed(test: &mut Test, gpu: &Gpu) -> Outcome {
 
 /// Device memory that is not contiguous takes them page by page; so does a huge page's part.
 fn scattered(test: &mut Test, gpu: &Gpu) -> Outcome {
-    for layout in [Layout::Scattered, Layout::Backwards] {
+    for layout in [Layout::Scattered, Layout::Backwards, Layout::Shuffled] {
         let memory = huge(1, 1)?;
 
         gpu.migrate_as(test.mm(), memory.range(), layout, &Details::default())?;

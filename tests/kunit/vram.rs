@@ -257,11 +257,15 @@ impl Vram {
         let huge = HUGE / PAGE_SIZE;
         let first_fit = |used: &[bool]| find(used, pages, pages, 1);
         let mut found = match layout {
-            Layout::Contiguous if pages >= huge => match find(&used, pages, pages, huge) {
-                Err(ENOSPC) => first_fit(&used),
-                found => found,
-            },
-            Layout::Contiguous | Layout::FirstFit | Layout::Backwards => first_fit(&used),
+            Layout::Contiguous | Layout::Shuffled if pages >= huge => {
+                match find(&used, pages, pages, huge) {
+                    Err(ENOSPC) => first_fit(&used),
+                    found => found,
+                }
+            }
+            Layout::Contiguous | Layout::Shuffled | Layout::FirstFit | Layout::Backwards => {
+                first_fit(&used)
+            }
             Layout::Scattered => find(&used, pages, 1, 2),
         }?;
 
@@ -270,6 +274,11 @@ impl Vram {
         }
         if layout == Layout::Backwards {
             found.reverse();
+        }
+        if layout == Layout::Shuffled {
+            for pages in found.chunks_exact_mut(huge) {
+                pages[huge / 4..huge / 4 * 3].rotate_left(huge / 4);
+            }
         }
         Ok(found)
     }
@@ -467,6 +476,9 @@ pub(crate) enum Layout {
     Scattered,
     /// The last one first.
     Backwards,
+    /// As contiguous, but for what is in the middle of where a large folio may be, as a buddy
+    /// allocator puts blocks together.
+    Shuffled,
 }
 
 /// An allocation: some pages of device memory. Dropping it frees them.
