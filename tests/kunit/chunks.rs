@@ -202,9 +202,18 @@ fn with_huge(
         }
         memory.want_huge()?;
         memory.fill(7)?;
+        // Lest the core make a huge page of single ones, too. Those that are there stay.
+        memory.want_small()?;
         for i in (0..PMDS).filter(|i| !single.contains(i)) {
             if !memory.part(pmd(i)).is_huge()? {
                 return Err(Failure::skip(fmt!("the kernel had no huge page to give")));
+            }
+        }
+        for i in single {
+            if memory.part(pmd(i)).is_huge()? {
+                return Err(Failure::skip(fmt!(
+                    "the kernel was quick to make a huge page"
+                )));
             }
         }
         body(test, &gpu, &memory)?;
