@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -59,12 +62,27 @@ bool gpu_wait_for_free(uint64_t size)
 	}
 }
 
+static void drain_batches(void)
+{
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+	check(fd >= 0 && write(fd, "1", 1) == 1, "drop_caches: %s", strerror(errno));
+	close(fd);
+}
+
 void gpu_expect_all_free(void)
 {
 	atomic_ulong *known = ktap_shared_number();
 	uint64_t size = gpu_info().vram_size;
 	size_t leaked;
 
+	if (gpu_wait_for_free(size - *known))
+		return;
+	/*
+	 * Of a page that was locked, the kernel has a reference until the processor on which it was
+	 * unmapped has a batch of such pages (munlock_folio()), or all of them are told to let go.
+	 */
+	drain_batches();
 	if (gpu_wait_for_free(size - *known))
 		return;
 	leaked = size - gpu_info().vram_free - *known;
