@@ -202,6 +202,28 @@ pub(crate) fn work_by_turns(most: usize, help: &(dyn Fn() + Sync), own: impl FnO
     drop(all);
 }
 
+/// Has `help` called once on each processor that is there, in tasks of the kernel's own, and waits for
+/// that, 50 ms at most. Best effort: where there is no memory, or the task's turn does not
+/// come in time, it is not called; in memory reclaim, nowhere. May sleep.
+pub(crate) fn on_each_processor(help: &(dyn Fn() + Sync)) {
+    // SAFETY: No requirements.
+    if unsafe { bindings::drm_pagemap_helper_is_in_reclaim() } {
+        return;
+    }
+    let hands = all_processors().count();
+    let Ok(crew) = Crew::new(hands, help) else {
+        return;
+    };
+    let all = begin(&crew, hands, all_processors());
+
+    // With too few of them the last one doesn't tell.
+    if all.len() == hands {
+        crew.wait(msecs_to_jiffies(PATIENCE_MS));
+    }
+    // Before `crew`.
+    drop(all);
+}
+
 /// Whether `most` PMDs are worth it, and others may be waited for.
 fn may_share(most: usize) -> bool {
     // SAFETY: No requirements.
@@ -252,11 +274,22 @@ fn places_to_work() -> impl Iterator<Item = c_int> {
 
 /// The processors that are there, and this task may use.
 fn processors() -> impl Iterator<Item = c_int> {
+    // SAFETY: No requirements.
+    each(|last| unsafe { bindings::drm_pagemap_helper_next_cpu(last) })
+}
+
+/// All processors that are there.
+fn all_processors() -> impl Iterator<Item = c_int> {
+    // SAFETY: No requirements.
+    each(|last| unsafe { bindings::drm_pagemap_helper_next_online_cpu(last) })
+}
+
+/// Those that `next` names, each after the last one, of which -1 is before the first one, and the end.
+fn each(next: impl Fn(c_int) -> c_int) -> impl Iterator<Item = c_int> {
     let mut last = -1;
 
     core::iter::from_fn(move || {
-        // SAFETY: No requirements; -1 is before the first one.
-        last = unsafe { bindings::drm_pagemap_helper_next_cpu(last) };
+        last = next(last);
         (last >= 0).then_some(last)
     })
 }

@@ -55,6 +55,13 @@ int drm_pagemap_helper_next_cpu(int cpu)
 	return cpu < nr_cpu_ids ? cpu : -1;
 }
 
+/* The same, whether this task may use it or not. */
+int drm_pagemap_helper_next_online_cpu(int cpu)
+{
+	cpu = cpumask_next(cpu, cpu_online_mask);
+	return cpu < nr_cpu_ids ? cpu : -1;
+}
+
 struct workqueue_struct *drm_pagemap_helper_alloc_crew_queue(const char *name)
 {
 	return alloc_workqueue("%s", WQ_PERCPU | WQ_CPU_INTENSIVE, 0, name);

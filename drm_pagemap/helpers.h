@@ -24,6 +24,7 @@ bool drm_pagemap_helper_folio_trylock(struct folio *folio);
 void drm_pagemap_helper_folio_lock(struct folio *folio);
 void drm_pagemap_helper_folio_put(struct folio *folio);
 int drm_pagemap_helper_next_cpu(int cpu);
+int drm_pagemap_helper_next_online_cpu(int cpu);
 struct workqueue_struct *drm_pagemap_helper_alloc_crew_queue(const char *name);
 bool drm_pagemap_helper_is_in_reclaim(void);
 bool drm_pagemap_helper_has_mempolicy(void);

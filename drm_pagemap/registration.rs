@@ -3,10 +3,12 @@
 //! Registration of a Rust driver's pagemap.
 
 use crate::{
+    crew,
     dev_ops,
     lost::LostZone,
     migrate::evict,
     mm::{
+        self,
         PagemapOwner,
         ZoneDeviceRegion, //
     },
@@ -136,6 +138,8 @@ impl<T: PagemapOps> Drop for Registration<T> {
         const PAUSE_MS: i64 = 10;
         /// Tries between messages: ten seconds.
         const MESSAGE: usize = 1000;
+        /// Tries before references of the core's are looked for, and between that: 100 ms.
+        const DRAIN: usize = 10;
 
         self.pagemap.gate().close();
 
@@ -157,6 +161,9 @@ impl<T: PagemapOps> Drop for Registration<T> {
                 break;
             }
 
+            if tries % DRAIN == DRAIN - 1 {
+                crew::on_each_processor(&mm::drain_batches);
+            }
             if tries % MESSAGE == MESSAGE - 1 {
                 match done {
                     Ok(true) => pr_warn!("device memory is still referenced, waiting\n"),

@@ -50,7 +50,7 @@ use kernel::{
 const TRIES: usize = 3;
 
 /// How long an eviction waits for passing references on pages that it has emptied, in milliseconds
-/// a try.
+/// a try. Before the last one, the core gives up those that it has.
 const PASSING_MS: u32 = 10;
 
 /// Moves all pages of `devmem` to RAM, and sees to it that the allocation is released.
@@ -83,9 +83,12 @@ fn all_to_ram(devmem: &DrmPagemapDevmem, ask: Option<Ask<'_>>, moved: &mut usize
     let mut result = Ok(());
 
     devmem.end_timeslice();
-    for _ in 0..TRIES {
+    for tries in 0..TRIES {
         if devmem.wait_detached(0) {
             return Ok(());
+        }
+        if tries + 1 == TRIES {
+            crew::on_each_processor(&mm::drain_batches);
         }
         let again = once_of(devmem, ask, moved);
         // The completion is there at once, unless somebody else has a passing reference on a page.

@@ -8,6 +8,7 @@
 
 mod dma;
 mod dma_page;
+mod drain;
 mod exclusive;
 mod fault;
 mod folio;
@@ -66,6 +67,7 @@ pub(crate) use self::{
 };
 
 pub(crate) use self::{
+    drain::drain_batches,
     locked_mm::{vma_is_anonymous, vma_is_private_file},
     steps::{AsRoom, Entries, LARGE_PAGES},
     zap_guard::undo_free, //

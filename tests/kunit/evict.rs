@@ -3,6 +3,7 @@
 //! The driver wants its memory back.
 
 use crate::{
+    ffi::Map,
     gpu::Gpu,
     harness::{
         check,
@@ -198,6 +199,21 @@ fn passing_reference(test: &mut Test, gpu: &Gpu) -> Outcome {
     result?;
     check_eq!(moved, 6);
     memory.verify(1)
+}
+
+/// What was unmapped from locked memory is in a batch of the processor's, which has references.
+fn batched_pages(test: &mut Test, gpu: &Gpu) -> Outcome {
+    let memory = UserMemory::map_kind(6, Map::Locked)?;
+
+    memory.fill(1)?;
+    let devmem = gpu.migrate(test.mm(), memory.range())?;
+    memory.unmap_elsewhere()?;
+    let (moved, result) = devmem.evict_to_ram();
+
+    result?;
+    check_eq!(moved, 0);
+    check!(devmem.is_detached());
+    Ok(())
 }
 
 /// Somebody refers to a page that has lost its contents: it is busy, but never copied again.
@@ -427,6 +443,7 @@ suite!(
         populate_fails,
         held_page,
         passing_reference,
+        batched_pages,
         stale_page,
         stale_page_after_fault,
         locked_page,

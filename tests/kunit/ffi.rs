@@ -33,6 +33,8 @@ pub(crate) enum Map {
     Private,
     /// The same, read-only.
     PrivateReadOnly,
+    /// The same as the first, locked in memory.
+    Locked,
     /// Shared anonymous memory.
     Shared,
     /// A private mapping of a file.
@@ -105,6 +107,7 @@ extern "C" {
     );
 
     pub(crate) fn drm_pagemap_kunit_may_sleep() -> bool;
+    pub(crate) fn drm_pagemap_kunit_change_processor() -> c_int;
     pub(crate) fn drm_pagemap_kunit_jiffies() -> u64;
     pub(crate) fn drm_pagemap_kunit_drm_refs(drm: *mut drm_device) -> c_uint;
     pub(crate) fn drm_pagemap_kunit_module_refs() -> c_int;

@@ -99,6 +99,9 @@ unsigned long drm_pagemap_kunit_mmap(unsigned long addr, size_t len,
 		prot = PROT_READ;
 		flags |= MAP_ANONYMOUS;
 		break;
+	case DRM_PAGEMAP_KUNIT_MAP_LOCKED:
+		flags |= MAP_ANONYMOUS | MAP_LOCKED;
+		break;
 	case DRM_PAGEMAP_KUNIT_MAP_SHARED:
 		flags = MAP_SHARED | MAP_ANONYMOUS;
 		break;
@@ -399,6 +402,17 @@ void drm_pagemap_kunit_addr_encode(u64 addr, unsigned int order, int dir,
 }
 
 /* --- Context, time, references -------------------------------------------- */
+
+/* To another processor than this one; from there, the task may go anywhere. */
+int drm_pagemap_kunit_change_processor(void)
+{
+	unsigned int cpu = cpumask_any_but(cpu_online_mask, raw_smp_processor_id());
+
+	if (cpu >= nr_cpu_ids)
+		return -ENODEV;
+	return set_cpus_allowed_ptr(current, cpumask_of(cpu)) ?:
+	       set_cpus_allowed_ptr(current, cpu_possible_mask);
+}
 
 bool drm_pagemap_kunit_may_sleep(void)
 {

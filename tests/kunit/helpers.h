@@ -49,6 +49,7 @@ void drm_pagemap_kunit_unsuppress_warnings(struct kunit *test,
 enum drm_pagemap_kunit_map {
 	DRM_PAGEMAP_KUNIT_MAP_PRIVATE,
 	DRM_PAGEMAP_KUNIT_MAP_PRIVATE_RO,
+	DRM_PAGEMAP_KUNIT_MAP_LOCKED,
 	DRM_PAGEMAP_KUNIT_MAP_SHARED,
 	DRM_PAGEMAP_KUNIT_MAP_FILE_PRIVATE,
 	DRM_PAGEMAP_KUNIT_MAP_FILE_SHARED,
@@ -101,6 +102,7 @@ void drm_pagemap_kunit_addr_encode(u64 addr, unsigned int order, int dir,
 
 /* Context, time, references */
 bool drm_pagemap_kunit_may_sleep(void);
+int drm_pagemap_kunit_change_processor(void);
 u64 drm_pagemap_kunit_jiffies(void);
 unsigned int drm_pagemap_kunit_drm_refs(struct drm_device *drm);
 int drm_pagemap_kunit_module_refs(void);

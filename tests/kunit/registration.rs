@@ -3,6 +3,7 @@
 //! Registering a pagemap, and unregistering it while its memory is in use.
 
 use crate::{
+    ffi::Map,
     gpu::{
         Gpu,
         A_WHILE, //
@@ -181,6 +182,19 @@ fn tries_again(test: &mut Test) -> Outcome {
     gpu.finish()
 }
 
+/// What was unmapped from locked memory is in a batch of a processor's, which has references, and may
+/// have them for ever: that is not waited for.
+fn batched_pages(test: &mut Test) -> Outcome {
+    let mut gpu = Gpu::new()?;
+    let memory = UserMemory::map_kind(5, Map::Locked)?;
+
+    memory.fill(1)?;
+    gpu.migrate(test.mm(), memory.range())?;
+    memory.unmap_elsewhere()?;
+    gpu.unregister();
+    gpu.finish()
+}
+
 /// The device never copies again: it is waited for the process to let go of its pages.
 fn waits_for_process(test: &mut Test) -> Outcome {
     let mut gpu = Gpu::new()?;
@@ -248,6 +262,7 @@ suite!(
         enodev_afterwards,
         waits_for_allocation,
         waits_for_page,
+        batched_pages,
         tries_again,
         waits_for_process,
         under_load,
