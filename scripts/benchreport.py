@@ -161,14 +161,14 @@ def _wall_table(rows):
 
 def _when_table(rows):
     """What the time of the wall clock is made of."""
-    lines = [["op", "pages", "size", "vCPUs", "", "us", *WHEN.values(), "us for the target", "beside C's copy"]]
+    lines = [["op", "pages", "size", "vCPUs", "", "us", *WHEN.values(), "us for the target", "beside its copies"]]
     for row in rows:
         target = _speed_target(row)
         for provider, name in PROVIDERS.items():
             one, wanted = row[provider], ["", ""]
             if target is not None and row["ratio"] < target and provider == "ours":
                 us = row["size"] / row["c"]["median"] / target
-                wanted = [f"{us:.0f}", f"{us - row['c']['when']['copying'] / 1000:.0f}"]
+                wanted = [f"{us:.0f}", f"{us - one['when']['copying'] / 1000:.0f}"]
             lines.append([*_case(row), str(row["cpus"]), name, f"{row['size'] / one['median']:.0f}",
                           *(f"{one['when'][what] / 1000:.0f}" for what in WHEN), *wanted])
     return lines
@@ -212,9 +212,9 @@ TITLES = (
      " `copy` is that alone, of all bytes at once, as C's layer has it made; with `bound`, the ratio, all of the rest"
      " would be hidden behind it."),
     ("What the wall clock's time is made of", "Microseconds, by what the copy engine is at, as far as its interrupts tell the"
-     " driver: medians, each of its own, so a row's need not add up. Where a target is not met, the time that would meet it, and"
-     " what that leaves beside C's copy, which nothing else slows down: so much may pass before the first copy, and"
-     " after the last one. For a single huge page it is what the rows of 2 MiB show, however small the chunks are."),
+     " driver: medians, each of its own, so a row's need not add up. Where a target is not met, the time that would meet"
+     " it, and what that leaves beside its copies: to collect the first chunk, before which there is nothing to copy, and"
+     " for what is to be done after the last one. Of a single huge page that is what the rows of 2 MiB show."),
     ("Memory held during a populate", "What is less of free RAM in a copy than before, at the most."),
 )
 
