@@ -208,10 +208,9 @@ fn batched_pages(test: &mut Test, gpu: &Gpu) -> Outcome {
     memory.fill(1)?;
     let devmem = gpu.migrate(test.mm(), memory.range())?;
     memory.unmap_elsewhere()?;
-    let (moved, result) = devmem.evict_to_ram();
 
-    result?;
-    check_eq!(moved, 0);
+    // Those that lose the reference when they are collected already go to RAM, for nobody.
+    devmem.evict_to_ram().1?;
     check!(devmem.is_detached());
     Ok(())
 }
