@@ -227,19 +227,15 @@ impl Zdd {
             return false;
         }
         let Some(zdd) = NonNull::new(data_ptr(folio)) else {
-            if folio.is_large() {
-                // SAFETY: It is being freed, and its order was looked at for the last time.
-                unsafe { folio.forget_order() };
-            }
+            // SAFETY: It is being freed, and its order was looked at for the last time.
+            unsafe { folio.forget_order() };
             return true;
         };
 
         // SAFETY: The folio's reference keeps it alive until below.
         trace::freed(folio, unsafe { zdd.as_ref() });
-        if folio.is_large() {
-            // SAFETY: It is being freed, and its order was looked at for the last time.
-            unsafe { folio.forget_order() };
-        }
+        // SAFETY: It is being freed; the tracepoint was the last to look at its order.
+        unsafe { folio.forget_order() };
         // SAFETY: Nobody else looks at a free folio's data.
         unsafe { folio.set_zone_device_data(core::ptr::null_mut()) };
         // SAFETY: The reference that `attach` or `folio_split` gave to the folio keeps it alive.

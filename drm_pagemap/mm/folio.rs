@@ -274,9 +274,12 @@ impl Folio {
     ///
     /// The folio must be a zone device's, and in its `folio_free` callback, where nobody has a
     /// reference. Its order is not to be asked for after this.
+    #[inline(always)]
     pub(crate) unsafe fn forget_order(&self) {
-        // SAFETY: Promised by the caller; the pages are still there.
-        unsafe { bindings::drm_pagemap_helper_clear_head(self.page()) };
+        if self.is_large() {
+            // SAFETY: Promised by the caller; the pages are still there.
+            unsafe { bindings::drm_pagemap_helper_clear_head(self.page()) };
+        }
     }
 
     /// Whether both are the same folio.
