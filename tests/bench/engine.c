@@ -103,12 +103,12 @@ static int wait_for(u64 seq)
 
 /* --- When it has work ------------------------------------------------------- */
 
-static void watch_told(struct engine *engine, u64 told)
+static void watch_told(struct engine *engine)
 {
 	u64 now = ktime_get_ns();
 
 	guard(spinlock_irqsave)(&engine->watch_lock);
-	engine->watch_told = told;
+	engine->watch_told = engine->told;
 	if (engine->working_since)
 		return;
 	engine->working_since = now;
@@ -155,7 +155,7 @@ static void tell(void)
 	last->flags = cpu_to_le32(FLAG_FENCE | FLAG_IRQ);
 	last->seq = cpu_to_le64(bound->written);
 	bound->told = bound->written;
-	watch_told(bound, bound->told);
+	watch_told(bound);
 	dma_wmb();
 	writel(bound->written % ENTRIES, bound->regs + REG_RING_TAIL);
 }
